@@ -1,0 +1,460 @@
+"""What a dtool dataset looks like in a bucket, as pure functions: keys, handles, documents. No I/O.
+
+The contract is shared with dtool-s3 (0.4 to 0.15) and dtool-ecs (0.5): what is written here opens there, and the other
+way round. For a dataset with UUID `U` and prefix `P`, `I` being the sha1 of an item's relpath:
+
+    dtool-U                registration key at the top of the bucket; its body is P, verbatim
+    PU/dtool               administrative metadata: JSON body, and the same values as user metadata
+    PU/README.yml          descriptive metadata; PU/README.yml-<seconds> keeps what an update replaced
+    PU/README.txt          explains the layout to a person who finds the bucket
+    PU/structure.json      the key names, and the version of the format
+    PU/manifest.json       the items
+    PU/data/I              one item; user metadata: handle (base64 of the relpath), checksum (MD5)
+    PU/fragments/I.K.json  metadata K of one item, until the freeze turns it into an overlay
+    PU/overlays/N.json     one value per item
+    PU/annotations/N.json  one JSON value
+    PU/tags/T              empty
+    PU/http_manifest.json  URLs of everything, written by publishing
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from dtool_ecs_flows.errors import ManifestError, UnsafeNameError
+from dtool_ecs_flows.models import Item
+
+SCHEME = "ecs"
+HASH_FUNCTION = "md5sum_hexdigest"
+"""The manifest's `hash_function`; dtoolcore's name of the function."""
+
+FORMAT_VERSION = "0.14.0"
+"""`storage_broker_version` in structure.json: names the format (base64 handles came with dtool-s3 0.14.0), not this
+package. Readers compare it with 0.14.0 to learn how a handle is written."""
+
+MAX_HANDLE_BYTES = 1500
+"""Longest relpath in UTF-8 bytes: its base64 form and the checksum share about 2 KB of user metadata."""
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[0-9a-zA-Z_.-]{1,80}")
+
+README_TXT = """README
+======
+This is a dtool dataset stored in an ECS (S3 compatible) bucket.
+
+Content provided during the dataset creation process
+----------------------------------------------------
+
+Dataset registration key (at top level of bucket): dtool-$UUID
+
+Where UUID is the unique identifier of the dataset. The registration key holds
+the prefix under which the dataset is found; it is empty if the dataset is at
+the top level of the bucket. It serves to list the datasets of a bucket fast.
+
+The prefix and the UUID start all other keys of the dataset.
+
+Dataset descriptive metadata: $UUID/README.yml
+Dataset items prefixed by: $UUID/data/
+
+The item identifiers are used to name the objects below the data prefix.
+
+An item identifier is the sha1sum hexdigest of the relative path
+used to represent the file on traditional file system disk.
+
+Automatically generated objects
+-------------------------------
+
+This file: $UUID/README.txt
+Administrative metadata describing the dataset: $UUID/dtool
+Structural metadata describing the dataset: $UUID/structure.json
+Structural metadata describing the data items: $UUID/manifest.json
+Per item descriptive metadata prefixed by: $UUID/overlays/
+Dataset key/value pairs metadata prefixed by: $UUID/annotations/
+Dataset tags metadata: $UUID/tags/
+"""
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """Return `(bucket, uuid)` of an `ecs://` URI; the UUID is empty for a base URI.
+
+    Raises:
+        UnsafeNameError: the URI is not `ecs://bucket` or `ecs://bucket/uuid`.
+    """
+    parts = urlsplit(uri)
+    path = parts.path.strip("/")
+    if parts.scheme != SCHEME or not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+        raise UnsafeNameError(f"{uri!r} is not of the form ecs://bucket or ecs://bucket/uuid")
+    if path and not is_uuid(path):
+        raise UnsafeNameError(
+            f"{uri!r} has a path that is no dataset UUID: a base URI is just {SCHEME}://{parts.netloc}; "
+            f"to keep datasets under a prefix, set DTOOL_ECS_DATASET_PREFIX_{parts.netloc}"
+        )
+    return parts.netloc, path
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID in its usual form of 36 characters."""
+    return _UUID.fullmatch(text) is not None
+
+
+def base_uri(bucket: str) -> str:
+    """Return the base URI of a bucket."""
+    return f"{SCHEME}://{bucket}"
+
+
+def dataset_uri(bucket: str, uuid: str) -> str:
+    """Return the URI of a dataset."""
+    return f"{SCHEME}://{bucket}/{uuid}"
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a dataset, tag, annotation or overlay where dtool allows it.
+
+    Raises:
+        UnsafeNameError: it is empty, longer than 80, or has other characters than `0-9 a-z A-Z - _ .`.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UnsafeNameError(
+            f"{what} {name!r} is not valid: 1 to 80 of the characters 0-9 a-z A-Z - _ . are allowed"
+        )
+    return name
+
+
+def check_relpath(relpath: str) -> str:
+    """Return the relpath where it can be stored, come back, and never leave a dataset's folder.
+
+    Raises:
+        UnsafeNameError: naming the relpath and what is wrong with it.
+    """
+    problem = ""
+    if not relpath:
+        problem = "is empty"
+    elif "\0" in relpath:
+        problem = "holds a NUL character"
+    elif relpath.startswith("/"):
+        problem = "is absolute"
+    elif ".." in re.split(r"[/\\]", relpath):
+        problem = "leaves the dataset ('..')"
+    else:
+        try:
+            size = len(relpath.encode("utf-8"))
+        except UnicodeEncodeError:
+            problem = "cannot be written in UTF-8"
+        else:
+            if size > MAX_HANDLE_BYTES:
+                problem = f"is {size} bytes long; a bucket holds at most {MAX_HANDLE_BYTES}"
+    if problem:
+        raise UnsafeNameError(f"relpath {relpath!r} {problem}")
+    return relpath
+
+
+def identifier_of(relpath: str) -> str:
+    """Return the item identifier: sha1 hex digest of the relpath in UTF-8."""
+    return hashlib.sha1(relpath.encode("utf-8"), usedforsecurity=False).hexdigest()
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+REGISTRATION_PREFIX = "dtool-"
+"""What registration keys start with; other keys may start so as well."""
+
+
+def registration_key(uuid: str) -> str:
+    """Return the key at the top of the bucket that registers a dataset."""
+    return REGISTRATION_PREFIX + uuid
+
+
+def registered_uuid(key: str) -> str | None:
+    """Return the UUID that a key registers; None where it is no registration key."""
+    uuid = key.removeprefix(REGISTRATION_PREFIX)
+    return uuid if uuid != key and is_uuid(uuid) else None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetKeys:
+    """Every key of one dataset. The prefix is taken as it stands: `P` is glued to the UUID."""
+
+    prefix: str
+    uuid: str
+
+    @property
+    def root(self) -> str:
+        """What all keys of the dataset but the registration key start with."""
+        return f"{self.prefix}{self.uuid}/"
+
+    @property
+    def registration(self) -> str:
+        """The registration key."""
+        return registration_key(self.uuid)
+
+    @property
+    def admin_metadata(self) -> str:
+        """The administrative metadata; its `type` is the commit point."""
+        return self.root + "dtool"
+
+    @property
+    def readme(self) -> str:
+        """The descriptive metadata."""
+        return self.root + "README.yml"
+
+    @property
+    def dtool_readme(self) -> str:
+        """The explanation of the layout."""
+        return self.root + "README.txt"
+
+    @property
+    def structure(self) -> str:
+        """The key names and the format's version."""
+        return self.root + "structure.json"
+
+    @property
+    def manifest(self) -> str:
+        """The manifest."""
+        return self.root + "manifest.json"
+
+    @property
+    def http_manifest(self) -> str:
+        """The URLs that publishing writes."""
+        return self.root + "http_manifest.json"
+
+    @property
+    def data(self) -> str:
+        """What the items' keys start with."""
+        return self.root + "data/"
+
+    @property
+    def fragments(self) -> str:
+        """What the keys of metadata per item start with."""
+        return self.root + "fragments/"
+
+    @property
+    def overlays(self) -> str:
+        """What the overlays' keys start with."""
+        return self.root + "overlays/"
+
+    @property
+    def annotations(self) -> str:
+        """What the annotations' keys start with."""
+        return self.root + "annotations/"
+
+    @property
+    def tags(self) -> str:
+        """What the tags' keys start with."""
+        return self.root + "tags/"
+
+    def item(self, identifier: str) -> str:
+        """Return the key of an item."""
+        return self.data + identifier
+
+    def fragment(self, identifier: str, name: str) -> str:
+        """Return the key of one piece of metadata of one item."""
+        return f"{self.fragments}{identifier}.{name}.json"
+
+    def overlay(self, name: str) -> str:
+        """Return the key of an overlay."""
+        return f"{self.overlays}{name}.json"
+
+    def annotation(self, name: str) -> str:
+        """Return the key of an annotation."""
+        return f"{self.annotations}{name}.json"
+
+    def tag(self, tag: str) -> str:
+        """Return the key of a tag."""
+        return self.tags + tag
+
+    def readme_backup(self, seconds: float) -> str:
+        """Return the key under which an update keeps the old README; UTC epoch seconds."""
+        return f"{self.readme}-{seconds}"
+
+    def is_known(self, key: str) -> bool:
+        """Whether a dtool client writes such a key into this dataset."""
+        name = key.removeprefix(self.root)
+        folders = ("data/", "fragments/", "overlays/", "annotations/", "tags/", "README.yml-")
+        return name in _FILES or any(name.startswith(folder) for folder in folders)
+
+
+_FILES = frozenset(
+    {"dtool", "README.yml", "README.txt", "structure.json", "manifest.json", "http_manifest.json"}
+)
+
+
+def name_from_key(key: str, start: str, suffix: str = "") -> str | None:
+    """Return what stands between a known start and one known suffix of a key; None where it does not fit."""
+    if not key.startswith(start) or not key.endswith(suffix):
+        return None
+    name = key[len(start) : len(key) - len(suffix)]
+    return name if name and "/" not in name else None
+
+
+def fragment_from_key(key: str, start: str) -> tuple[str, str] | None:
+    """Return `(identifier, name)` of a fragment's key; a name may hold dots."""
+    middle = name_from_key(key, start, ".json")
+    identifier, dot, name = (middle or "").partition(".")
+    return (identifier, name) if dot and name else None
+
+
+# --- handles and metadata --------------------------------------------------------------------------------------------
+
+
+def item_metadata(relpath: str, md5: str) -> dict[str, str]:
+    """Return an item's user metadata: the handle in base64, and the MD5 of its content in hex."""
+    return {"handle": base64.b64encode(relpath.encode("utf-8")).decode("ascii"), "checksum": md5}
+
+
+def relpath_from_handle(handle: str, identifier: str) -> str | None:
+    """Return the relpath that a stored handle stands for; None where it fits the identifier in no reading.
+
+    Handles are plain before dtool-s3 0.14 and base64 since; the right reading is the one whose sha1 is the identifier,
+    whatever structure.json says.
+    """
+    try:
+        decoded = base64.b64decode(handle, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        decoded = ""
+    for relpath in (decoded, handle):
+        if relpath and identifier_of(relpath) == identifier:
+            return relpath
+    return None
+
+
+# --- documents -------------------------------------------------------------------------------------------------------
+
+
+def structure(uuid: str) -> dict[str, str]:
+    """Return the content of structure.json."""
+    return {
+        "dataset_registration_key": registration_key(uuid),
+        "data_key_infix": "data",
+        "fragment_key_infix": "fragments",
+        "overlays_key_infix": "overlays",
+        "annotations_key_infix": "annotations",
+        "tags_key_infix": "tags",
+        "structure_key_suffix": "structure.json",
+        "dtool_readme_key_suffix": "README.txt",
+        "dataset_readme_key_suffix": "README.yml",
+        "manifest_key_suffix": "manifest.json",
+        "admin_metadata_key_suffix": "dtool",
+        "http_manifest_key": "http_manifest.json",
+        "storage_broker_version": FORMAT_VERSION,
+    }
+
+
+def admin_as_user_metadata(admin: Mapping[str, Any]) -> dict[str, str]:
+    """Return administrative metadata as user metadata, which dtool-s3 up to 0.14 reads instead of the body.
+
+    User metadata is ASCII on one line: anything else is written as an escape. The JSON body is the authority.
+    """
+    escaped = {
+        key: " ".join(str(value).encode("ascii", "backslashreplace").decode("ascii").split())
+        for key, value in admin.items()
+    }
+    return {key: value for key, value in escaped.items() if value}
+
+
+def parse_admin_metadata(body: bytes, user_metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Return administrative metadata: from the body where it is JSON, else from the user metadata.
+
+    Times are floats always. `user_metadata` has keys as `Store` gives them (lower case, underscores).
+
+    Raises:
+        ManifestError: neither can be read.
+    """
+    try:
+        admin = json.loads(body)
+    except ValueError:  # no JSON before dtool-s3 0.4
+        admin = dict(user_metadata)
+    if not isinstance(admin, dict) or not isinstance(admin.get("type"), str):
+        raise ManifestError(f"administrative metadata in {where} cannot be read: no JSON object with a 'type'")
+    for key in ("created_at", "frozen_at"):
+        if key in admin:
+            try:
+                admin[key] = float(admin[key])
+            except (TypeError, ValueError):
+                raise ManifestError(
+                    f"administrative metadata in {where}: {key} is no number: {admin[key]!r}"
+                ) from None
+    return admin
+
+
+def parse_json(body: bytes, what: str, where: str) -> Any:
+    """Return a JSON document of a dataset.
+
+    Raises:
+        ManifestError: it is no JSON.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{what} unreadable in {where}: {error}") from None
+
+
+def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
+    """Return the items of a manifest by identifier, everything checked.
+
+    Raises:
+        ManifestError: it has not the form that format promises, or an identifier that is not its relpath's.
+    """
+    entries = manifest.get("items") if isinstance(manifest, dict) else None
+    if not isinstance(entries, dict):
+        raise ManifestError(f"manifest unreadable in {where}: it has no items")
+    items = {}
+    for identifier, entry in entries.items():
+        try:
+            item = Item(
+                identifier=identifier,
+                relpath=_text(entry["relpath"]),
+                size=int(entry["size_in_bytes"]),
+                hash=_text(entry["hash"]),
+                utc_timestamp=float(entry["utc_timestamp"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
+        if item.size < 0 or _identifier_or_empty(item.relpath) != identifier:
+            raise ManifestError(
+                f"manifest unreadable in {where}: item {identifier!r} does not belong to relpath {item.relpath!r}"
+            )
+        items[identifier] = item
+    return items
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _identifier_or_empty(relpath: str) -> str:
+    try:
+        return identifier_of(relpath)
+    except UnicodeEncodeError:
+        return ""
+
+
+def manifest_of(items: Iterable[Item], dtoolcore_version: str, hash_function: str) -> dict[str, Any]:
+    """Return the manifest of some items, in dtoolcore's form."""
+    return {
+        "items": {
+            item.identifier: {
+                "relpath": item.relpath,
+                "size_in_bytes": item.size,
+                "hash": item.hash,
+                "utc_timestamp": item.utc_timestamp,
+            }
+            for item in items
+        },
+        "dtoolcore_version": dtoolcore_version,
+        "hash_function": hash_function,
+    }

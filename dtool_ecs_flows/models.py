@@ -1,0 +1,211 @@
+"""The frozen records that travel between the rooms.
+
+`Item` is a slim dataclass because a dataset may have a million; the reports are pydantic models because people and
+Prefect read them as JSON (`report.model_dump_json()`). Sizes are bytes, times are UTC epoch seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+__all__ = [
+    "CopyReport",
+    "CreateReport",
+    "DatasetInfo",
+    "DatasetList",
+    "DeleteReport",
+    "Finding",
+    "FindingKind",
+    "Item",
+    "Progress",
+    "ProgressCallback",
+    "Verified",
+    "VerifyReport",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of a dataset, as its manifest tells of it."""
+
+    identifier: str
+    """sha1 hex digest of the relpath in UTF-8."""
+    relpath: str
+    """Unix-like path inside the dataset, also called handle."""
+    size: int
+    """Bytes."""
+    hash: str
+    """Hex digest of the content by the manifest's hash function; empty while not known."""
+    utc_timestamp: float
+    """Time of last change, UTC epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an operation has come. Counts include what was skipped because it was there."""
+
+    items_done: int
+    items: int
+    bytes_done: int
+    bytes: int
+    relpath: str = ""
+    """The item that was finished last."""
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+"""Called from one thread at a time, after each item; it should return quickly."""
+
+Verified: TypeAlias = Literal["content", "not read"]
+"""How the copy is known to be right.
+
+`content`: this client hashed every byte that it moved now, and what it skipped was compared by size and checksum.
+`not read`: the store copied between its own buckets; sizes and checksums agree, no byte passed this client.
+"""
+
+
+class Report(BaseModel):
+    """Base of the reports: frozen, JSON in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CopyReport(Report):
+    """What `copy_dataset` did."""
+
+    source_uri: str
+    uri: str
+    uuid: str
+    name: str
+    items: int
+    """Items in the dataset."""
+    bytes: int
+    """Bytes in the dataset."""
+    copied_items: int
+    copied_bytes: int
+    skipped: int
+    """Items that were at the destination already, with the right size and checksum."""
+    already_there: bool
+    """The frozen dataset was at the destination before; nothing was copied."""
+    verified: Verified
+    differences: tuple[str, ...] = ()
+    """README, tags, annotations and overlays that differ at the destination (`README.yml`, `tags/raw`, ...)."""
+    updated: tuple[str, ...] = ()
+    """Those of the differences that were changed at the destination because that was asked for."""
+    seconds: float
+
+
+class CreateReport(Report):
+    """What `create_dataset` (or leaving `new_dataset`) made."""
+
+    uri: str
+    uuid: str
+    name: str
+    items: int
+    bytes: int
+    seconds: float
+
+
+class DatasetInfo(Report):
+    """One line of a listing. Where `problem` is set, the fields that could not be read are empty."""
+
+    uri: str
+    uuid: str
+    name: str = ""
+    type: Literal["dataset", "protodataset", ""] = ""
+    creator_username: str = ""
+    created_at: float | None = None
+    frozen_at: float | None = None
+    tags: tuple[str, ...] | None = None
+    """None where tags were not asked for."""
+    problem: str = ""
+
+
+class DatasetList(Report):
+    """What `list_datasets` found, sorted by name and UUID."""
+
+    base_uri: str
+    datasets: tuple[DatasetInfo, ...]
+    orphans: tuple[str, ...] = ()
+    """UUIDs that are registered but have no administrative metadata."""
+    seconds: float
+
+    def __iter__(self) -> Iterator[DatasetInfo]:  # type: ignore[override]  # a listing is iterated by dataset
+        """Iterate over the datasets."""
+        return iter(self.datasets)
+
+    def __len__(self) -> int:
+        """Return the number of datasets."""
+        return len(self.datasets)
+
+
+FindingKind: TypeAlias = Literal[
+    "missing",
+    "extra",
+    "corrupt",
+    "size",
+    "manifest unreadable",
+    "structure unreadable",
+    "metadata unreadable",
+    "orphan registration",
+    "proto dataset",
+    "not verified",
+]
+"""`corrupt` is said of bytes that were read; `not verified` means that they could not be read now."""
+
+
+class Finding(Report):
+    """One thing that is wrong, or could not be checked."""
+
+    kind: FindingKind
+    subject: str
+    """The relpath where one is known, else the key."""
+    message: str
+    expected: str = ""
+    actual: str = ""
+
+
+class VerifyReport(Report):
+    """What `verify_dataset` found."""
+
+    uri: str
+    uuid: str
+    name: str
+    items: int
+    bytes: int
+    """Bytes in the dataset by its manifest."""
+    bytes_read: int
+    """Bytes that were read and hashed."""
+    content_read: bool
+    """False: only structure, presence and sizes were looked at."""
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not know decorated properties
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong and nothing was left unchecked that should have been checked."""
+        return not self.findings
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> VerifyReport:
+        """Read a report back, `ok` included, which is derived from the findings."""
+        if isinstance(obj, dict):
+            obj = {key: value for key, value in obj.items() if key != "ok"}
+        return super().model_validate(obj, **options)
+
+
+class DeleteReport(Report):
+    """What `delete_dataset` removed."""
+
+    uri: str
+    uuid: str
+    name: str
+    deleted: int
+    """Objects deleted, the registration key included."""
+    left: tuple[str, ...] = ()
+    """Keys below the dataset's prefix that no dtool client writes; they were left alone."""
+    seconds: float
