@@ -1,11 +1,12 @@
 """Where a bucket's settings come from, and in which order.
 
 One order for every value of a bucket: settings made active by the caller (they win whole) > environment >
-`dtool.json`. Within one place the right key beats the misspelt `DTOOL_ECS_ACCESS_KEY_<bucket>`; a misspelt key in
-the environment still beats a right one in the file, because the environment comes first.
+`dtool.json`. Within one place the right key beats the misspelt `DTOOL_ECS_ACCESS_KEY_<bucket>`; a misspelt
+key in the environment still beats a right one in the file, because the environment comes first.
 
-An empty value counts as not set, but for prefix, namespace and CA bundle, where it says "none" (and switches off
-what a later place says). Nothing is cached, and a ContextVar is all that is kept: two buckets share no state.
+An empty value counts as not set, but for prefix, namespace and CA bundle, where it says "none" (and switches
+off what a later place says). Nothing is cached, and a ContextVar is all that is kept: two buckets share no
+state.
 
 Rooms: `record` (the settings themselves), `checks` (what a value must be like), `sources` (the places).
 """
@@ -32,8 +33,8 @@ def active(*settings: BucketSettings) -> Iterator[None]:
     """Make settings the ones that `resolve` finds, inside this block of code and in contexts copied from it.
 
     They win whole: nothing from the environment or a file is mixed in. Nested ones add to, or override, the
-    outer ones; on leaving, however that happens, the outer ones are back. A thread sees them if it runs in a copied
-    context.
+    outer ones; on leaving, however that happens, the outer ones are back. A thread sees them if it runs in a
+    copied context.
     """
     passed: dict[str, BucketSettings] = {}
     for one in settings:

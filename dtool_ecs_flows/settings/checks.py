@@ -23,9 +23,14 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
         "concurrency": "a whole number from 1 to 256",
         "connect_timeout": "a number of seconds above 0, at most 86400",
         "read_timeout": "a number of seconds above 0, at most 86400",
-        "publish_expiry": "a whole number of seconds from 1 to 604800 (7 days, the longest a signed URL lasts)",
+        "publish_expiry": "a whole number of seconds from 1 to 604800 (7 days: no signed URL lasts longer)",
     }
 )
+
+
+def expand(path: str) -> str:
+    """Replace a leading ~ by the user's home."""
+    return os.path.expanduser(path)  # noqa: PTH111  # Path's raises where there is no such user
 
 
 def is_bucket_name(name: object) -> bool:
@@ -90,9 +95,9 @@ def check_endpoint(value: str) -> str:
         raise ValueError(f"has no scheme; {_URL_EXAMPLE}")
     try:
         parts = urlsplit(value)
-        good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        good = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        good = False
+        raise ValueError(f"is no URL; {_URL_EXAMPLE}") from None
     if not good or re.search(r"\s", value) or _CONTROL.search(value):
         raise ValueError(f"is no URL; {_URL_EXAMPLE}")
     if parts.scheme not in ("http", "https"):
@@ -143,8 +148,9 @@ def check_ca_bundle(value: str) -> str:
     """Return the path of a file that can be read here, or nothing."""
     if not value:
         return ""
-    value = os.path.expanduser(value)
-    if "\0" in value or not os.path.isfile(value):
+    value = expand(value)
+    # Path.is_file raises where a folder on the way may not be entered.
+    if "\0" in value or not os.path.isfile(value):  # noqa: PTH113
         raise ValueError("is no file on this machine; name a PEM file with the certificates to trust")
     if not os.access(value, os.R_OK):
         raise ValueError("cannot be read by this user; change its permissions")
@@ -155,4 +161,4 @@ def check_cache_directory(value: str) -> str:
     """Return the path of a folder, which need not exist yet."""
     if not value or "\0" in value:
         raise ValueError("is no folder name")
-    return os.path.expanduser(value)
+    return expand(value)

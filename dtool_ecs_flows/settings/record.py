@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
-import dtoolcore.utils  # type: ignore[import-untyped]  # it has no py.typed
+import dtoolcore.utils
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -33,7 +33,7 @@ _Expiry: TypeAlias = Annotated[int, BeforeValidator(checks.to_number), Field(ge=
 class BucketSettings(BaseModel):
     """Everything needed to work with one bucket; frozen, hashable, validated once.
 
-    Build one directly, or let `resolve` look it up. Where the values came from (`settings.origin("endpoint")`)
+    Build one directly, or let `resolve` look it up. Where values came from (`settings.origin("endpoint")`)
     takes no part in equality, hash or serialisation. No text made from this object shows the secret.
 
     Attributes:
@@ -98,7 +98,7 @@ class BucketSettings(BaseModel):
         """
         settings = cls.__new__(cls)
         origins = dict.fromkeys(values, origin) if isinstance(origin, str) else origin
-        settings._fill(values, origins, looked_in, keys)
+        settings._fill(values, origins, looked_in, keys)  # noqa: SLF001  # its own class
         return settings
 
     def _fill(

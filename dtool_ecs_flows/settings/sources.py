@@ -8,16 +8,17 @@ import stat
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import dtoolcore.utils  # type: ignore[import-untyped]  # it has no py.typed
+import dtoolcore.utils
 from pydantic import Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dtool_ecs_flows.errors import SettingsError
-from dtool_ecs_flows.settings.checks import SECRET_FIELDS, is_bucket_name
+from dtool_ecs_flows.settings.checks import SECRET_FIELDS, expand, is_bucket_name
 from dtool_ecs_flows.settings.record import CALLER, BucketSettings
 
 _KEYS: Mapping[str, str] = MappingProxyType(
@@ -48,7 +49,12 @@ def warn_user(message: str) -> None:
 def path_of(config_path: str | os.PathLike[str] | None) -> str:
     """Return the path given, or dtoolcore's own as it is at this moment (programs and tests patch it)."""
     path = dtoolcore.utils.DEFAULT_CONFIG_PATH if config_path is None else config_path
-    return os.path.expanduser(os.fspath(path))
+    return expand(os.fspath(path))
+
+
+def is_there(path: str) -> bool:
+    """Return whether this user can see a file; never raises."""
+    return os.path.exists(path)  # noqa: PTH110  # Path's raises where a folder may not be entered
 
 
 def keys_of(field: str, bucket: str) -> tuple[str, ...]:
@@ -69,11 +75,12 @@ def read_dtool_json(path: str) -> dict[str, Any]:
     A folder on the way that this user may not enter counts as no file: a container with its settings in the
     environment may run as a user who cannot look into HOME.
     """
-    if not os.path.exists(path):
+    if not is_there(path):
         return {}
     held: object = None
+    mode = 0
     try:
-        with open(path, encoding="utf-8") as file:
+        with Path(path).open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
             held = json.load(file)
         problem = "" if isinstance(held, dict) else 'must hold one JSON object: {"key": "value", ...}'
@@ -232,7 +239,7 @@ def search(
         raise SettingsError(f"{bucket!r} is no bucket name, so no settings were looked for")
     path = path_of(config_path)
     found = (_Search if environment else _FileSearch)(bucket=bucket, config_path=path)
-    file = path if os.path.exists(path) else f"{path} (there is no such file)"
+    file = path if is_there(path) else f"{path} (there is no such file)"
     return BucketSettings.from_origin(
         {"bucket": CALLER, **found.origins},
         {"bucket": bucket, **found.values},
