@@ -1,0 +1,302 @@
+"""Reports drawn for the Prefect UI: pure functions from a report to text or rows, and the progress of a task.
+
+Names in a dataset come from strangers. Whatever is drawn is escaped, so that a name can neither break a table nor
+become a link, an image or markup in somebody's browser.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from contextvars import copy_context
+from datetime import datetime, timezone
+from uuid import UUID
+
+from prefect.artifacts import ProgressArtifact, update_progress_artifact
+
+from dtool_ecs_flows.models import CreateReport, DatasetInfo, DatasetList, Progress, VerifyReport
+from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
+
+__all__ = [
+    "ProgressBar",
+    "artifact_key",
+    "code",
+    "dataset_list_rows",
+    "dataset_list_summary",
+    "human_bytes",
+    "human_seconds",
+    "human_time",
+    "literal",
+    "one_line",
+    "published_markdown",
+    "run_headline",
+    "run_markdown",
+    "verify_markdown",
+]
+
+MAX_ROWS = 1000
+"""Rows drawn in one artifact; the API and the browser have to carry them. The flow's result is complete."""
+
+MAX_CELL = 300
+"""Characters of one cell."""
+
+_MARKUP = re.compile(r"[\\`*_\[\]|~]")
+_INVISIBLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
+)
+
+
+def one_line(text: str, limit: int = MAX_CELL) -> str:
+    """Return text on one line: what cannot be seen is spelled out, what is too long is cut."""
+    text = _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def literal(text: str, limit: int = MAX_CELL) -> str:
+    """Return text as markdown that shows exactly this text, whatever it contains."""
+    text = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(lambda match: "\\" + match.group(), text)
+
+
+def code(text: str, limit: int = MAX_CELL) -> str:
+    """Return a name, URI or UUID as markdown in the code font, where nothing in it means anything."""
+    text = one_line(text, limit)
+    if not text.strip() or any(mark in text for mark in "`|\\"):
+        return literal(text, limit)  # inside code these three could not be written in a table
+    return f"`{text}`"
+
+
+def artifact_key(*parts: str) -> str:
+    """Return an artifact key (lower case, digits, dashes) made of these parts."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-") or "report"
+
+
+def human_bytes(size: float) -> str:
+    """Return a size as people write it, in powers of 1000 as `ls` of dtool does."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} PB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration as people write it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def human_time(timestamp: float | None) -> str:
+    """Return a UTC time to the second, or nothing where there is none."""
+    if timestamp is None:
+        return ""
+    return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a markdown table; the cells must be escaped already."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows[:MAX_ROWS]]
+    if len(rows) > MAX_ROWS:
+        lines += ["", f"… and {len(rows) - MAX_ROWS:,} more, in the result of the flow."]
+    return "\n".join(lines)
+
+
+def run_headline(report: RunReport) -> str:
+    """Say in one sentence what a run over many datasets did."""
+    told = []
+    if planned := report.having("planned"):
+        told.append(f"{len(planned):,} would be copied")
+    if copied := report.having("copied"):
+        size = human_bytes(sum(dataset.copied_bytes for dataset in copied))
+        told.append(f"{len(copied):,} copied ({size})")
+    if there := report.having("already there"):
+        told.append(f"{len(there):,} already there")
+    if left_out := report.having("left out"):
+        told.append(f"{len(left_out):,} left out")
+    if failed := report.having("failed"):
+        told.append(f"{len(failed):,} failed")
+    return f"{plural(len(report.datasets), 'dataset')}: {', '.join(told) or 'nothing to do'}"
+
+
+def run_markdown(title: str, report: RunReport) -> str:
+    """Draw a run over many datasets: headline, failures with their reasons, then all the others."""
+    parts = [
+        f"# {literal(title)}",
+        f"**{run_headline(report)}** in {human_seconds(report.seconds)}.",
+        f"From {code(report.source)} to {code(report.destination)}.",
+    ]
+    if report.dry_run:
+        parts.append("This was a dry run: nothing was copied.")
+    if failed := report.having("failed"):
+        rows = [[_name(dataset), code(dataset.source_uri), literal(dataset.message)] for dataset in failed]
+        parts += [
+            "## Failed",
+            markdown_table(("Dataset", "Source", "Why"), rows),
+            "Running again does what is missing, and nothing else.",
+        ]
+    others = report.having("copied", "planned", "already there", "left out")
+    if others:
+        head = ("Dataset", "UUID", "Outcome", "Items", "Size", "Copied", "Time", "Note")
+        parts += ["## Datasets", markdown_table(head, [_run_row(dataset) for dataset in others])]
+    return "\n\n".join(parts)
+
+
+def _name(dataset: DatasetOutcome) -> str:
+    return code(dataset.name or dataset.uuid or "?")
+
+
+def _run_row(dataset: DatasetOutcome) -> list[str]:
+    done = dataset.outcome in ("copied", "already there")
+    return [
+        _name(dataset),
+        code(dataset.uuid),
+        dataset.outcome,
+        f"{dataset.items:,}" if done else "",
+        human_bytes(dataset.bytes) if done else "",
+        human_bytes(dataset.copied_bytes) if done else "",
+        human_seconds(dataset.seconds) if done else "",
+        literal(dataset.message),
+    ]
+
+
+def dataset_list_summary(listing: DatasetList) -> str:
+    """Say as markdown what a listing holds, the problems first."""
+    frozen = sum(dataset.type == "dataset" for dataset in listing)
+    unfinished = sum(dataset.type == "protodataset" for dataset in listing)
+    problems = [dataset for dataset in listing if dataset.problem]
+    text = f"**{plural(len(listing), 'dataset')}** in {code(listing.base_uri)}: {frozen:,} frozen"
+    text += f", {unfinished:,} unfinished" if unfinished else ""
+    text += f", {len(problems):,} with a problem" if problems else ""
+    text += f". Listed in {human_seconds(listing.seconds)}."
+    if listing.orphans:
+        text += f"\n\nRegistered, but without a dataset: {', '.join(map(code, listing.orphans[:20]))}"
+        text += " …" if len(listing.orphans) > 20 else ""
+    if len(listing) > MAX_ROWS:
+        text += f"\n\nThe first {MAX_ROWS:,} are shown; the result of the flow has all."
+    return text
+
+
+def dataset_list_rows(listing: DatasetList) -> list[dict[str, str]]:
+    """Return the rows of a listing's table artifact; columns that would be empty in every row are left out."""
+    rows = [_dataset_row(dataset) for dataset in listing.datasets[:MAX_ROWS]]
+    used = [column for column in (rows[0] if rows else ()) if any(row[column] for row in rows)]
+    return [{column: row[column] for column in used} for row in rows]
+
+
+def _dataset_row(dataset: DatasetInfo) -> dict[str, str]:
+    state = {"dataset": "frozen", "protodataset": "unfinished", "": "?"}[dataset.type]
+    return {
+        "Name": table_cell(dataset.name),
+        "UUID": dataset.uuid,
+        "State": "problem" if dataset.problem else state,
+        "Creator": table_cell(dataset.creator_username),
+        "Created (UTC)": human_time(dataset.created_at),
+        "Frozen (UTC)": human_time(dataset.frozen_at),
+        "Tags": table_cell(", ".join(dataset.tags or ())),
+        "Problem": table_cell(dataset.problem),
+        "URI": table_cell(dataset.uri),
+    }
+
+
+def table_cell(text: str) -> str:
+    """Return a cell of a table artifact, which the UI shows as plain text but for links in markdown form."""
+    return one_line(text).replace("](", "] (")
+
+
+def verify_markdown(report: VerifyReport) -> str:
+    """Draw what a verification found."""
+    how = (
+        f"{human_bytes(report.bytes_read)} read and hashed"
+        if report.content_read
+        else "sizes and structure looked at, content not read"
+    )
+    verdict = "is right" if report.ok else f"has {plural(len(report.findings), 'finding')}"
+    parts = [
+        f"# {literal(report.name)} {verdict}",
+        f"{plural(report.items, 'item')}, {human_bytes(report.bytes)}; {how} in {human_seconds(report.seconds)}.",
+        code(report.uri),
+    ]
+    if report.findings:
+        rows = [
+            [found.kind, code(found.subject), literal(found.message), code(found.expected), code(found.actual)]
+            for found in report.findings
+        ]
+        parts.append(markdown_table(("Finding", "Item or key", "What", "Expected", "Found"), rows))
+    return "\n\n".join(parts)
+
+
+def published_markdown(report: CreateReport, *, tags: Sequence[str] = (), derived_from: Sequence[str] = ()) -> str:
+    """Draw a dataset that was made."""
+    facts = [
+        ("URI", code(report.uri)),
+        ("UUID", code(report.uuid)),
+        ("Items", f"{report.items:,}"),
+        ("Size", human_bytes(report.bytes)),
+        ("Tags", ", ".join(map(code, tags))),
+        ("Derived from", "<br>".join(map(code, derived_from))),
+        ("Time", human_seconds(report.seconds)),
+    ]
+    table = markdown_table(("", ""), [fact for fact in facts if fact[1]])
+    return f"# Published {literal(report.name)}\n\n{table}"
+
+
+class ProgressBar:
+    """A progress artifact of the task run that builds it: a handful of updates, however many items there are.
+
+    The artifact appears after `after` seconds, so short work leaves none; it is updated when both `step` percent and
+    `pause` seconds have passed. It is shown to people only: where the API cannot be reached the work goes on without.
+    """
+
+    def __init__(self, description: str, *, after: float = 1.0, step: float = 5.0, pause: float = 10.0) -> None:
+        self._description = description
+        self._step = step
+        self._pause = pause
+        self._next_time = time.monotonic() + after
+        self._shown = -step
+        self._artifact: UUID | None = None
+        # The operation calls from threads of its own, which need not know the task run.
+        self._context = copy_context()
+
+    def __call__(self, progress: Progress) -> None:
+        """Note how far the operation has come."""
+        percent = _percent(progress)
+        if time.monotonic() < self._next_time or percent < self._shown + self._step:
+            return
+        self._show(percent)
+
+    def finish(self) -> None:
+        """Show the end, if anything was shown before."""
+        if self._artifact is not None and self._shown < 100:
+            self._show(100.0)
+
+    def _show(self, percent: float) -> None:
+        self._next_time = time.monotonic() + self._pause
+        self._shown = percent
+        try:
+            self._context.run(self._send, percent)
+        except Exception:  # noqa: BLE001  # a display that fails must not fail the copy that it shows
+            self._next_time = float("inf")
+
+    def _send(self, percent: float) -> None:
+        if self._artifact is None:
+            artifact = ProgressArtifact(progress=percent, description=self._description)
+            self._artifact = artifact.create(_sync=True).id  # type: ignore[call-arg, union-attr]  # async_dispatch
+        else:
+            update_progress_artifact(self._artifact, percent, _sync=True)  # type: ignore[call-arg, unused-coroutine]
+
+
+def _percent(progress: Progress) -> float:
+    done, total = (
+        (progress.bytes_done, progress.bytes) if progress.bytes else (progress.items_done, progress.items)
+    )
+    return min(100.0, 100.0 * done / total) if total else 0.0
