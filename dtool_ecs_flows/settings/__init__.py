@@ -20,10 +20,10 @@ from contextvars import ContextVar
 from types import MappingProxyType
 
 from dtool_ecs_flows.errors import SettingsError
-from dtool_ecs_flows.settings.record import BucketSettings
-from dtool_ecs_flows.settings.sources import bucket_names, path_of, read_dtool_json, search, warn_user
+from dtool_ecs_flows.settings.record import DEFAULT, BucketSettings
+from dtool_ecs_flows.settings.sources import bucket_names, dtool_json_path, read_dtool_json, search, warn_user
 
-__all__ = ["BucketSettings", "active", "configured_buckets", "from_dtool_json", "resolve"]
+__all__ = ["DEFAULT", "BucketSettings", "active", "configured_buckets", "dtool_json_path", "from_dtool_json", "resolve"]
 
 _ACTIVE: ContextVar[Mapping[str, BucketSettings]] = ContextVar("dtool_ecs_flows_active_settings")
 
@@ -75,14 +75,12 @@ def from_dtool_json(bucket: str, config_path: str | os.PathLike[str] | None = No
     return search(bucket, config_path, environment=False)
 
 
-def configured_buckets(
-    config_path: str | os.PathLike[str] | None = None, *, environment: bool = True
-) -> list[str]:
+def configured_buckets(config_path: str | os.PathLike[str] | None = None, *, environment: bool = True) -> list[str]:
     """Return the names of all buckets that have an endpoint or a key, sorted.
 
     Args:
         config_path: The file to read instead of dtool's own `dtool.json`.
         environment: False looks at the file alone.
     """
-    names = set(bucket_names(read_dtool_json(path_of(config_path))))
+    names = set(bucket_names(read_dtool_json(dtool_json_path(config_path))))
     return sorted(names.union(bucket_names(os.environ)) if environment else names)

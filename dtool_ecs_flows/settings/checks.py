@@ -131,9 +131,7 @@ def check_prefix(value: str) -> str:
     if _CONTROL.search(value):
         raise ValueError("holds a control character")
     if any(segment in ("", ".", "..") for segment in value.split("/")):
-        raise ValueError(
-            "has an empty, '.' or '..' segment, which clients and servers read in different ways"
-        )
+        raise ValueError("has an empty, '.' or '..' segment, which clients and servers read in different ways")
     return value + "/"
 
 

@@ -24,9 +24,7 @@ CALLER = "passed by the caller"
 DEFAULT = "default"
 
 _Text: TypeAlias = Annotated[str, BeforeValidator(checks.strip)]
-_Seconds: TypeAlias = Annotated[
-    float, BeforeValidator(checks.to_number), Field(gt=0, le=86400, allow_inf_nan=False)
-]
+_Seconds: TypeAlias = Annotated[float, BeforeValidator(checks.to_number), Field(gt=0, le=86400, allow_inf_nan=False)]
 _Expiry: TypeAlias = Annotated[int, BeforeValidator(checks.to_number), Field(ge=1, le=604800)]
 
 
@@ -60,9 +58,7 @@ class BucketSettings(BaseModel):
     secret_access_key: Annotated[SecretStr, AfterValidator(checks.check_secret)]
     dataset_prefix: Annotated[str, AfterValidator(checks.check_prefix)] = ""
     namespace: Annotated[_Text, AfterValidator(checks.check_namespace)] = ""
-    ca_bundle: Annotated[
-        str, BeforeValidator(checks.to_path_text), AfterValidator(checks.check_ca_bundle)
-    ] = ""
+    ca_bundle: Annotated[str, BeforeValidator(checks.to_path_text), AfterValidator(checks.check_ca_bundle)] = ""
     verify_tls: Annotated[bool, BeforeValidator(checks.strip)] = True
     concurrency: Annotated[int, BeforeValidator(checks.to_number), Field(ge=1, le=256)] = 16
     connect_timeout: _Seconds = 10.0

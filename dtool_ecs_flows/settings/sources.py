@@ -46,7 +46,7 @@ def warn_user(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=1)
 
 
-def path_of(config_path: str | os.PathLike[str] | None) -> str:
+def dtool_json_path(config_path: str | os.PathLike[str] | None) -> str:
     """Return the path given, or dtoolcore's own as it is at this moment (programs and tests patch it)."""
     path = dtoolcore.utils.DEFAULT_CONFIG_PATH if config_path is None else config_path
     return expand(os.fspath(path))
@@ -237,7 +237,7 @@ def search(
     """Look a bucket up in the environment (if wanted) and in `dtool.json`."""
     if not is_bucket_name(bucket):
         raise SettingsError(f"{bucket!r} is no bucket name, so no settings were looked for")
-    path = path_of(config_path)
+    path = dtool_json_path(config_path)
     found = (_Search if environment else _FileSearch)(bucket=bucket, config_path=path)
     file = path if is_there(path) else f"{path} (there is no such file)"
     return BucketSettings.from_origin(

@@ -1,0 +1,186 @@
+"""The command of a person at a terminal: `dtool-ecs-flows`.
+
+Exit status: 0 all done, 1 something failed, 2 the command line is wrong. Prefect is imported inside of the commands
+that need it, because its import takes longer than a person waits for `--help`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
+
+if TYPE_CHECKING:
+    from dtool_ecs_flows.blocks import EcsBucket
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """Shows our errors and warnings as one line on stderr."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except EcsFlowsError as error:
+                message = _one_line(error)
+        # Raised out here: no traceback, and nothing chained to it.
+        raise click.ClickException(message)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
+def _version() -> str:
+    try:
+        return version("dtool-ecs-flows")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="dtool-ecs-flows")
+def main() -> None:
+    """Move dtool datasets into and out of ECS buckets with Prefect."""
+
+
+@main.group()
+def blocks() -> None:
+    """Keep the settings of buckets as blocks on a Prefect server."""
+
+
+@blocks.command()
+def register() -> None:
+    """Register the block type, so that the Prefect UI can show its form.
+
+    Needed once for each server, and again after an upgrade of this package.
+    """
+    from dtool_ecs_flows.blocks import EcsBucket
+
+    with _server_errors():
+        EcsBucket.register_type_and_schema()
+    click.echo(f"registered block type {EcsBucket.get_block_type_slug()} on {_server()}")
+
+
+@blocks.command("import")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The file to read; by default dtool's own, ~/.config/dtool/dtool.json.",
+)
+@click.option("--bucket", "buckets", multiple=True, help="Only this bucket; may be given several times.")
+@click.option("--overwrite", is_flag=True, help="Replace blocks that hold other values for the same bucket.")
+@click.option("--dry-run", is_flag=True, help="Say what would be saved; no server is asked.")
+def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, dry_run: bool) -> None:
+    """Save every bucket of a dtool.json as a block.
+
+    The environment is not looked at. A block that already holds the same values is left alone, so the same command can
+    run again.
+    """
+    # Before Prefect is imported: what is wrong with the file is said at once.
+    from dtool_ecs_flows.settings import configured_buckets, dtool_json_path
+
+    path = dtool_json_path(config_path)
+    wanted = buckets or configured_buckets(path, environment=False)
+    if not wanted:
+        raise SettingsError(f"{path} holds no bucket, or is not there; name another file with --config")
+
+    from dtool_ecs_flows.blocks import EcsBucket, block_names
+
+    names = block_names(wanted)
+    if not dry_run:
+        with _server_errors():
+            EcsBucket.register_type_and_schema()
+    failed = 0
+    for bucket, name in names.items():
+        try:
+            block = EcsBucket.from_dtool_json(bucket, path)
+            done = "would be saved as" if dry_run else _save(block, name, overwrite=overwrite)
+        except EcsFlowsError as error:  # noqa: PERF203  # one bucket must not stop the others
+            failed += 1
+            click.echo(f"Error: bucket {bucket}: {_one_line(error)}", err=True)
+        else:
+            click.echo(f"bucket {bucket} at {block.endpoint}: {done} block {_document(name)}")
+    if failed:
+        raise EcsFlowsError(f"{failed} of {len(names)} buckets failed")
+    if not dry_run:
+        click.echo(f"done, on {_server()}")
+
+
+def _save(block: EcsBucket, name: str, *, overwrite: bool) -> str:
+    """Save a block unless that would change one that the user did not mean; return what was done."""
+    with _server_errors():
+        saved = _load(name)
+        if saved is None:
+            block.save(name)
+            return "saved as"
+        if saved.bucket != block.bucket:
+            raise SettingsError(
+                f"block {_document(name)} is of another bucket, {saved.bucket}; it is left alone: "
+                "rename it, or save this bucket under a name of your own"
+            )
+        if _values(saved) == _values(block):
+            return "is already in"
+        if not overwrite:
+            raise SettingsError(f"block {_document(name)} holds other values; replace them with --overwrite")
+        block.save(name, overwrite=True)
+        return "replaced"
+
+
+def _load(name: str) -> EcsBucket | None:
+    from dtool_ecs_flows.blocks import EcsBucket
+
+    try:
+        return cast("EcsBucket", EcsBucket.load(name))
+    except ValueError:
+        # What Prefect raises where there is no block of this name.
+        return None
+    except RuntimeError:
+        message = f"block {_document(name)} holds values that cannot be read; delete it first"
+    raise SettingsError(message)
+
+
+def _values(block: EcsBucket) -> dict[str, Any]:
+    return {field: getattr(block, field) for field in type(block).model_fields}
+
+
+def _document(name: str) -> str:
+    from dtool_ecs_flows.blocks import EcsBucket
+
+    return f"{EcsBucket.get_block_type_slug()}/{name}"
+
+
+def _server() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value() or "this user's own Prefect database (PREFECT_API_URL is not set)")
+
+
+@contextmanager
+def _server_errors() -> Iterator[None]:
+    """Put what goes wrong at the server into one line; a server's answer may repeat what it was sent, so not it."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    try:
+        yield
+        return
+    except httpx.HTTPStatusError as error:
+        message = f"{error.response.status_code} {error.response.reason_phrase}"
+    except (httpx.HTTPError, PrefectException) as error:
+        message = _one_line(error)
+    raise EcsFlowsError(f"the Prefect server, {_server()}, did not do it: {message}")
