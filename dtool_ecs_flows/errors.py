@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dtoolcore.storagebroker import StorageBrokerOSError
+
 __all__ = [
     "AccessDeniedError",
     "AlreadyExistsError",
@@ -46,8 +48,11 @@ class StoppedError(EcsFlowsError):
     """The operation was asked to stop; what is there can be resumed."""
 
 
-class StoreError(EcsFlowsError, OSError):
-    """The object store refused a request, or could not be reached."""
+class StoreError(EcsFlowsError, StorageBrokerOSError):
+    """The object store refused a request, or could not be reached.
+
+    It is dtoolcore's error too, because the `dtool` command shows that one without a traceback.
+    """
 
 
 class NoSuchKeyError(StoreError, FileNotFoundError):
@@ -82,7 +87,7 @@ class NotADatasetError(DatasetError, LookupError):
     """There is no dataset (or not one of the needed type) under this URI."""
 
 
-class FrozenDatasetError(DatasetError, FileExistsError):
+class FrozenDatasetError(DatasetError, StorageBrokerOSError, FileExistsError):
     """A frozen dataset would have been written over."""
 
 

@@ -1,4 +1,4 @@
-"""What a dtool dataset looks like in a bucket, as pure functions: keys, handles, documents. No I/O.
+"""What a dtool dataset looks like in a bucket, as pure functions: names, keys, handles. No I/O.
 
 The contract is shared with dtool-s3 (0.4 to 0.15) and dtool-ecs (0.5): what is written here opens there, and the other
 way round. For a dataset with UUID `U` and prefix `P`, `I` being the sha1 of an item's relpath:
@@ -22,66 +22,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
-from dtool_ecs_flows.errors import ManifestError, UnsafeNameError
-from dtool_ecs_flows.models import Item
+from dtool_ecs_flows.errors import UnsafeNameError
 
 SCHEME = "ecs"
-HASH_FUNCTION = "md5sum_hexdigest"
-"""The manifest's `hash_function`; dtoolcore's name of the function."""
-
-FORMAT_VERSION = "0.14.0"
-"""`storage_broker_version` in structure.json: names the format (base64 handles came with dtool-s3 0.14.0), not this
-package. Readers compare it with 0.14.0 to learn how a handle is written."""
-
 MAX_HANDLE_BYTES = 1500
 """Longest relpath in UTF-8 bytes: its base64 form and the checksum share about 2 KB of user metadata."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"[0-9a-zA-Z_.-]{1,80}")
-
-README_TXT = """README
-======
-This is a dtool dataset stored in an ECS (S3 compatible) bucket.
-
-Content provided during the dataset creation process
-----------------------------------------------------
-
-Dataset registration key (at top level of bucket): dtool-$UUID
-
-Where UUID is the unique identifier of the dataset. The registration key holds
-the prefix under which the dataset is found; it is empty if the dataset is at
-the top level of the bucket. It serves to list the datasets of a bucket fast.
-
-The prefix and the UUID start all other keys of the dataset.
-
-Dataset descriptive metadata: $UUID/README.yml
-Dataset items prefixed by: $UUID/data/
-
-The item identifiers are used to name the objects below the data prefix.
-
-An item identifier is the sha1sum hexdigest of the relative path
-used to represent the file on traditional file system disk.
-
-Automatically generated objects
--------------------------------
-
-This file: $UUID/README.txt
-Administrative metadata describing the dataset: $UUID/dtool
-Structural metadata describing the dataset: $UUID/structure.json
-Structural metadata describing the data items: $UUID/manifest.json
-Per item descriptive metadata prefixed by: $UUID/overlays/
-Dataset key/value pairs metadata prefixed by: $UUID/annotations/
-Dataset tags metadata: $UUID/tags/
-"""
-
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -328,133 +281,3 @@ def relpath_from_handle(handle: str, identifier: str) -> str | None:
         if relpath and identifier_of(relpath) == identifier:
             return relpath
     return None
-
-
-# --- documents -------------------------------------------------------------------------------------------------------
-
-
-def structure(uuid: str) -> dict[str, str]:
-    """Return the content of structure.json."""
-    return {
-        "dataset_registration_key": registration_key(uuid),
-        "data_key_infix": "data",
-        "fragment_key_infix": "fragments",
-        "overlays_key_infix": "overlays",
-        "annotations_key_infix": "annotations",
-        "tags_key_infix": "tags",
-        "structure_key_suffix": "structure.json",
-        "dtool_readme_key_suffix": "README.txt",
-        "dataset_readme_key_suffix": "README.yml",
-        "manifest_key_suffix": "manifest.json",
-        "admin_metadata_key_suffix": "dtool",
-        "http_manifest_key": "http_manifest.json",
-        "storage_broker_version": FORMAT_VERSION,
-    }
-
-
-def admin_as_user_metadata(admin: Mapping[str, Any]) -> dict[str, str]:
-    """Return administrative metadata as user metadata, which dtool-s3 up to 0.14 reads instead of the body.
-
-    User metadata is ASCII on one line: anything else is written as an escape. The JSON body is the authority.
-    """
-    escaped = {
-        key: " ".join(str(value).encode("ascii", "backslashreplace").decode("ascii").split())
-        for key, value in admin.items()
-    }
-    return {key: value for key, value in escaped.items() if value}
-
-
-def parse_admin_metadata(body: bytes, user_metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return administrative metadata: from the body where it is JSON, else from the user metadata.
-
-    Times are floats always. `user_metadata` has keys as `Store` gives them (lower case, underscores).
-
-    Raises:
-        ManifestError: neither can be read.
-    """
-    try:
-        admin = json.loads(body)
-    except ValueError:  # no JSON before dtool-s3 0.4
-        admin = dict(user_metadata)
-    if not isinstance(admin, dict) or not isinstance(admin.get("type"), str):
-        raise ManifestError(f"administrative metadata in {where} cannot be read: no JSON object with a 'type'")
-    for key in ("created_at", "frozen_at"):
-        if key in admin:
-            try:
-                admin[key] = float(admin[key])
-            except (TypeError, ValueError):
-                raise ManifestError(
-                    f"administrative metadata in {where}: {key} is no number: {admin[key]!r}"
-                ) from None
-    return admin
-
-
-def parse_json(body: bytes, what: str, where: str) -> Any:
-    """Return a JSON document of a dataset.
-
-    Raises:
-        ManifestError: it is no JSON.
-    """
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{what} unreadable in {where}: {error}") from None
-
-
-def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
-    """Return the items of a manifest by identifier, everything checked.
-
-    Raises:
-        ManifestError: it has not the form that format promises, or an identifier that is not its relpath's.
-    """
-    entries = manifest.get("items") if isinstance(manifest, dict) else None
-    if not isinstance(entries, dict):
-        raise ManifestError(f"manifest unreadable in {where}: it has no items")
-    items = {}
-    for identifier, entry in entries.items():
-        try:
-            item = Item(
-                identifier=identifier,
-                relpath=_text(entry["relpath"]),
-                size=int(entry["size_in_bytes"]),
-                hash=_text(entry["hash"]),
-                utc_timestamp=float(entry["utc_timestamp"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
-        if item.size < 0 or _identifier_or_empty(item.relpath) != identifier:
-            raise ManifestError(
-                f"manifest unreadable in {where}: item {identifier!r} does not belong to relpath {item.relpath!r}"
-            )
-        items[identifier] = item
-    return items
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _identifier_or_empty(relpath: str) -> str:
-    try:
-        return identifier_of(relpath)
-    except UnicodeEncodeError:
-        return ""
-
-
-def manifest_of(items: Iterable[Item], dtoolcore_version: str, hash_function: str) -> dict[str, Any]:
-    """Return the manifest of some items, in dtoolcore's form."""
-    return {
-        "items": {
-            item.identifier: {
-                "relpath": item.relpath,
-                "size_in_bytes": item.size,
-                "hash": item.hash,
-                "utc_timestamp": item.utc_timestamp,
-            }
-            for item in items
-        },
-        "dtoolcore_version": dtoolcore_version,
-        "hash_function": hash_function,
-    }

@@ -1,0 +1,66 @@
+"""dtool datasets in ECS: a storage broker, operations on whole datasets, and Prefect flows around them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtool_ecs_flows.datasets import (
+        DatasetWriter,
+        copy_dataset,
+        create_dataset,
+        delete_dataset,
+        list_datasets,
+        new_dataset,
+        verify_dataset,
+    )
+    from dtool_ecs_flows.errors import EcsFlowsError
+    from dtool_ecs_flows.models import (
+        CopyReport,
+        CreateReport,
+        DatasetInfo,
+        DatasetList,
+        DeleteReport,
+        Finding,
+        Progress,
+        VerifyReport,
+    )
+    from dtool_ecs_flows.settings import BucketSettings
+
+__version__: str
+
+__all__ = [
+    "BucketSettings",
+    "CopyReport",
+    "CreateReport",
+    "DatasetInfo",
+    "DatasetList",
+    "DatasetWriter",
+    "DeleteReport",
+    "EcsFlowsError",
+    "Finding",
+    "Progress",
+    "VerifyReport",
+    "copy_dataset",
+    "create_dataset",
+    "delete_dataset",
+    "list_datasets",
+    "new_dataset",
+    "verify_dataset",
+]
+
+_ROOMS = ("datasets", "models", "errors", "settings")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: every `dtool` command imports this package, and most need none of it."""
+    if name == "__version__":
+        return version("dtool-ecs-flows")
+    if name in __all__:
+        for room in _ROOMS:
+            module = import_module(f"{__name__}.{room}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,434 @@
+"""The storage broker that dtoolcore finds for `ecs://` URIs.
+
+It serves the `dtool` command and every program on dtoolcore. Building one makes no request, and two brokers share no
+state. Where another installed package provides `ecs` as well, dtoolcore silently takes the one that it meets last:
+importing this module then warns, and says which one serves.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from dtoolcore.filehasher import FileHasher, md5sum_hexdigest
+from dtoolcore.storagebroker import BaseStorageBroker
+
+from dtool_ecs_flows import documents, layout, publishing
+from dtool_ecs_flows.errors import (
+    CorruptItemError,
+    ManifestError,
+    NoSuchKeyError,
+    SettingsError,
+    StoreError,
+    UnsafeNameError,
+)
+from dtool_ecs_flows.items import file_source, receive, send, stored_items
+from dtool_ecs_flows.models import Item
+from dtool_ecs_flows.settings import resolve
+from dtool_ecs_flows.store import content_md5, open_store
+from dtool_ecs_flows.stored import StoredDataset, registered
+from dtool_ecs_flows.transfer import Transfer
+
+logger = logging.getLogger(__name__)
+
+
+class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore has no types
+    """One dataset in a bucket, or the bucket itself where the URI is a base URI, as dtoolcore sees it."""
+
+    #: The scheme of the URIs that dtoolcore hands to this broker.
+    key = layout.SCHEME
+
+    #: Its name is the manifest's `hash_function`.
+    hasher = FileHasher(md5sum_hexdigest)
+
+    def __init__(self, uri: str, config_path: str | None = None) -> None:
+        bucket, uuid = layout.parse_uri(uri)
+        self._bucket, self.uuid = bucket, uuid
+        self._dataset: StoredDataset | None = None
+        self._error: SettingsError | None = None
+        # Resolved here, since active settings may be gone later; told of at the first use, where dtool shows errors.
+        try:
+            self._dataset = StoredDataset(open_store(resolve(bucket, config_path=config_path)), uuid)
+        except SettingsError as error:
+            self._error = error
+        self._created = False
+        self._sent: dict[str, tuple[str, Item]] = {}  # by identifier: the ETag that a put was answered with
+        self._asked: dict[tuple[str, str, float], Item] = {}  # what HEADs told of objects as they were listed
+        self._items: dict[str, Item] | None = None  # the last listing
+        self._said: dict[str, dict[str, Any]] | None = None  # metadata of items, while freezing
+
+    @property
+    def dataset(self) -> StoredDataset:
+        """The dataset's objects.
+
+        Raises:
+            SettingsError: the bucket's settings are not complete.
+        """
+        if self._dataset is None:
+            assert self._error is not None
+            raise self._error from None
+        return self._dataset
+
+    # --- base URIs ---
+
+    @classmethod
+    def list_dataset_uris(cls, base_uri: str, config_path: str | None = None) -> list[str]:
+        """Return the URIs of all datasets and proto datasets of a bucket, from its listing pages alone."""
+        bucket, _ = layout.parse_uri(base_uri)
+        store = open_store(resolve(bucket, config_path=config_path))
+        return [layout.dataset_uri(bucket, uuid) for uuid, _ in registered(store)]
+
+    @classmethod
+    def generate_uri(cls, name: str, uuid: str, base_uri: str) -> str:
+        """Return the URI of a dataset.
+
+        Raises:
+            UnsafeNameError: the base URI has a path, or the UUID is none.
+        """
+        bucket, _ = layout.parse_uri(base_uri)
+        if not layout.is_uuid(uuid):
+            raise UnsafeNameError(f"{uuid!r} is no UUID")
+        return layout.dataset_uri(bucket, uuid)
+
+    # --- keys and text ---
+
+    def get_text(self, key: str) -> str:
+        """Return an object as text."""
+        return self.dataset.text(key)
+
+    def put_text(self, key: str, text: str) -> None:
+        """Write an object from text."""
+        self.dataset.store.put(key, text.encode("utf-8"))
+
+    def delete_key(self, key: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        self.dataset.store.delete([key])
+
+    def get_admin_metadata_key(self) -> str:
+        """Return the key of the administrative metadata."""
+        return self.dataset.keys.admin_metadata
+
+    def get_readme_key(self) -> str:
+        """Return the key of the README."""
+        return self.dataset.keys.readme
+
+    def get_manifest_key(self) -> str:
+        """Return the key of the manifest."""
+        return self.dataset.keys.manifest
+
+    def get_structure_key(self) -> str:
+        """Return the key of the structural metadata."""
+        return self.dataset.keys.structure
+
+    def get_dtool_readme_key(self) -> str:
+        """Return the key of the explanation of the layout."""
+        return self.dataset.keys.dtool_readme
+
+    def get_overlay_key(self, overlay_name: str) -> str:
+        """Return the key of an overlay."""
+        return self.dataset.keys.overlay(overlay_name)
+
+    def get_annotation_key(self, annotation_name: str) -> str:
+        """Return the key of an annotation."""
+        return self.dataset.keys.annotation(annotation_name)
+
+    def get_tag_key(self, tag: str) -> str:
+        """Return the key of a tag."""
+        return self.dataset.keys.tag(tag)
+
+    # --- administrative metadata ---
+
+    def has_admin_metadata(self) -> bool:
+        """Whether there is a dataset: only "no such key" is a no, everything else is an error."""
+        if not self.uuid:
+            return False
+        try:
+            self.get_admin_metadata()
+        except NoSuchKeyError:
+            return False
+        return True
+
+    def get_admin_metadata(self) -> dict[str, Any]:
+        """Return the administrative metadata."""
+        return self.dataset.admin()
+
+    def create_structure(self) -> None:
+        """Register the dataset and document its structure.
+
+        Raises:
+            FrozenDatasetError: it is there and frozen.
+            StoreError: it could not be written; nothing was left behind.
+        """
+        try:
+            self.dataset.create_structure()
+        except SettingsError as error:
+            raise StoreError(str(error)) from None  # what `dtool create` shows without a traceback
+        self._created = True
+
+    def put_admin_metadata(self, admin_metadata: Mapping[str, Any]) -> None:
+        """Write the administrative metadata; a frozen dataset is never made a proto dataset again.
+
+        Raises:
+            FrozenDatasetError: that was asked for.
+        """
+        admin = dict(admin_metadata)
+        if admin.get("type") == "protodataset":
+            admin.pop("frozen_at", None)  # dtoolcore copies it along
+            if not self._created:
+                self.dataset.refuse_frozen()
+        self.dataset.put_admin(admin)
+
+    # --- documents ---
+
+    def get_manifest(self) -> dict[str, Any]:
+        """Return the manifest."""
+        return self.dataset.manifest()
+
+    def update_readme(self, content: str) -> None:
+        """Write the README, after keeping the old one under a key with the time."""
+        self.dataset.update_readme(content)
+
+    def _list_historical_readme_keys(self) -> list[str]:
+        return self.dataset.readme_backups()
+
+    def list_overlay_names(self) -> list[str]:
+        """Return the names of the overlays."""
+        return self.dataset.names(self.dataset.keys.overlays, ".json")
+
+    def list_annotation_names(self) -> list[str]:
+        """Return the names of the annotations."""
+        return self.dataset.names(self.dataset.keys.annotations, ".json")
+
+    def list_tags(self) -> list[str]:
+        """Return the tags."""
+        return self.dataset.names(self.dataset.keys.tags)
+
+    def get_overlay(self, overlay_name: str) -> Any:
+        """Return an overlay."""
+        return self.dataset.document(self.get_overlay_key(overlay_name))
+
+    def get_annotation(self, annotation_name: str) -> Any:
+        """Return an annotation."""
+        return self.dataset.document(self.get_annotation_key(annotation_name))
+
+    # --- items ---
+
+    def put_item(self, fpath: str, relpath: str) -> str:
+        """Put a file into the dataset and return its handle; the bytes are in the bucket when this returns."""
+        layout.check_relpath(relpath)
+        status = os.stat(fpath)
+        item = Item(layout.identifier_of(relpath), relpath, status.st_size, "", status.st_mtime)
+        with self._transfer() as transfer:
+            md5, etag = send(self.dataset, item, file_source(fpath), transfer)
+        if etag:  # the freeze need not ask for what was sent, as long as the object has this ETag
+            self._sent[item.identifier] = (etag, replace(item, hash=md5))
+        self._items = None
+        return relpath
+
+    def iter_item_handles(self) -> Iterator[str]:
+        """Yield the handles of what is in the bucket: one request per 1,000 items, and one per item not known yet."""
+        if self._said is None:
+            self._items = self._list_items(checksums=False)
+        assert self._items is not None
+        for item in self._items.values():
+            yield item.relpath
+
+    def get_size_in_bytes(self, handle: str) -> int:
+        """Return the size of an item."""
+        return self._item(handle).size
+
+    def get_utc_timestamp(self, handle: str) -> float:
+        """Return when an item was put, in UTC epoch seconds."""
+        return self._item(handle).utc_timestamp
+
+    def get_hash(self, handle: str) -> str:
+        """Return the MD5 of an item: of its bytes, read now; while freezing, the one that was sent with it."""
+        item = self._item(handle)
+        if self._said is not None:
+            return item.hash
+        with self._transfer() as transfer:
+            return receive(replace(item, hash=""), stored_items(self.dataset), transfer, None)
+
+    def get_item_abspath(self, identifier: str) -> str:
+        """Return the path of an item in the cache, its extension that of the relpath; fetched and checked if needed.
+
+        Raises:
+            KeyError: the manifest has no such item.
+            CorruptItemError: its bytes are not what the manifest says, even when fetched again.
+        """
+        manifest = self.get_manifest()
+        item = documents.items_of_manifest(manifest, self.dataset.uri)[identifier]
+        hash_function = str(manifest.get("hash_function", documents.HASH_FUNCTION))
+        folder = Path(self.dataset.store.settings.cache_directory, self.uuid)
+        path = folder / (identifier + os.path.splitext(item.relpath)[1])
+        if path.is_file() and path.stat().st_size == item.size:
+            return str(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{identifier}-{secrets.token_hex(8)}"
+        source = stored_items(self.dataset, hash_function)
+        try:
+            with open(temporary, "xb") as file, self._transfer() as transfer:
+                try:
+                    receive(item, source, transfer, file)
+                except CorruptItemError:  # a bit may have flipped on the way: once more
+                    file.seek(0)
+                    file.truncate()
+                    receive(item, source, transfer, file)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return str(path)
+
+    def _transfer(self) -> Transfer:
+        return Transfer(self.dataset.store.settings.concurrency)
+
+    def _item(self, handle: str) -> Item:
+        identifier = layout.identifier_of(handle)
+        if self._items is None or (identifier not in self._items and self._said is None):
+            self._items = self._list_items(checksums=False)
+        try:
+            return self._items[identifier]
+        except KeyError:
+            raise NoSuchKeyError(f"{self.dataset.uri} has no item {handle!r}") from None
+
+    def _list_items(self, *, checksums: bool) -> dict[str, Item]:
+        """Return what is in the bucket, as it is listed now.
+
+        A HEAD tells the relpath and the checksum of an object. It is not needed of what this broker has sent and, as
+        long as no checksum is asked for, of what the manifest names: the identifier proves that the relpath is right.
+        """
+        listed = self.dataset.listed_items()
+        named = {} if checksums else self._named_by_manifest()
+        items: dict[str, Item] = {}
+        unknown: list[tuple[str, str, float]] = []
+        for identifier, info in listed.items():
+            etag, sent = self._sent.get(identifier, ("", None))
+            known = (identifier, info.etag, info.last_modified)
+            item = self._asked.get(known) or named.get(identifier)
+            if sent is not None and etag == info.etag:
+                item = sent
+            if item is None:
+                unknown.append(known)
+            else:
+                items[identifier] = replace(item, size=info.size, utc_timestamp=info.last_modified)
+        with self._transfer() as transfer:
+            for known, asked in transfer.each(unknown, lambda known: self.dataset.item_of(listed[known[0]])):
+                if isinstance(asked, Exception):
+                    raise asked
+                items[known[0]] = self._asked[known] = asked
+        return {identifier: items[identifier] for identifier in listed}
+
+    def _named_by_manifest(self) -> dict[str, Item]:
+        try:
+            return documents.items_of_manifest(self.get_manifest(), self.dataset.uri)
+        except ManifestError:  # there is none before the freeze
+            return {}
+
+    # --- metadata of items, until the freeze ---
+
+    def add_item_metadata(self, handle: str, key: str, value: Any) -> None:
+        """Say something of an item, which becomes an overlay at the freeze.
+
+        Raises:
+            UnsafeNameError: the key cannot be an overlay's name.
+        """
+        layout.check_name(key, "item metadata key")
+        fragment = self.dataset.keys.fragment(layout.identifier_of(handle), key)
+        self.dataset.store.put(fragment, json.dumps(value).encode())
+
+    def get_item_metadata(self, handle: str) -> dict[str, Any]:
+        """Return what was said of an item."""
+        identifier = layout.identifier_of(handle)
+        if self._said is not None:
+            return dict(self._said.get(identifier, {}))
+        return {
+            name: self.dataset.document(key)
+            for (of, name), key in self.dataset.fragments().items()
+            if of == identifier
+        }
+
+    # --- freezing ---
+
+    def pre_freeze_hook(self) -> None:
+        """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it."""
+        self._items = self._list_items(checksums=True)
+        fragments = self.dataset.fragments()
+        said: dict[str, dict[str, Any]] = defaultdict(dict)
+        with self._transfer() as transfer:
+            for (identifier, name), value in transfer.each(
+                list(fragments), lambda known: self.dataset.document(fragments[known])
+            ):
+                if isinstance(value, Exception):
+                    raise value
+                said[identifier][name] = value
+        self._said = said
+
+    def post_freeze_hook(self) -> None:
+        """Delete the metadata of items, which stands in overlays now."""
+        self._said = self._items = None
+        self.dataset.store.delete(self.dataset.fragments().values())
+
+    # --- sharing ---
+
+    def http_enable(self) -> str:
+        """Publish the dataset over HTTP and return its URL: public, or for `DTOOL_ECS_PUBLISH_EXPIRY` seconds."""
+        return publishing.publish(self.dataset)
+
+    def supports_signing(self) -> bool:
+        """Whether signed URLs can be had here: they can."""
+        return True
+
+    def generate_signed_read_url(self, key: str, expiry_seconds: int = 3600) -> str:
+        """Return a URL that reads an object for some seconds, seven days at the most."""
+        return self.dataset.store.sign_get(key, publishing.check_expiry(expiry_seconds))
+
+    def generate_signed_write_url(self, key: str, expiry_seconds: int = 3600) -> str:
+        """Return a URL that writes an object for some seconds, seven days at the most."""
+        return self.dataset.store.sign_put(key, publishing.check_expiry(expiry_seconds))
+
+    def generate_signed_item_write_url(
+        self, relpath: str, md5_hexdigest: str, expiry_seconds: int = 3600
+    ) -> tuple[str, dict[str, str]]:
+        """Return a URL that writes one item of one content, and the headers that have to be sent with it."""
+        metadata = layout.item_metadata(layout.check_relpath(relpath), md5_hexdigest)
+        url = self.dataset.store.sign_put(
+            self.dataset.keys.item(layout.identifier_of(relpath)),
+            publishing.check_expiry(expiry_seconds),
+            md5=md5_hexdigest,
+            metadata=metadata,
+        )
+        headers = {"Content-MD5": content_md5(md5_hexdigest)}
+        return url, headers | {f"x-amz-meta-{name}": value for name, value in metadata.items()}
+
+    def generate_dataset_signed_urls(self, expiry_seconds: int = 3600) -> dict[str, Any]:
+        """Return signed URLs of everything in the dataset."""
+        return publishing.signed_urls(self.dataset, expiry_seconds)
+
+
+def _warn_of_others() -> None:
+    """Say so where more than one installed package provides the scheme."""
+    providers = {
+        entry.value: entry.dist.name if entry.dist else entry.value
+        for entry in entry_points(group="dtool.storage_brokers")
+        if entry.name == ECSStorageBroker.key
+    }
+    if len(providers) > 1:
+        names = list(providers.values())
+        message = (
+            f"the packages {', '.join(names)} all serve {ECSStorageBroker.key}:// URIs; dtoolcore takes {names[-1]}. "
+            "Uninstall all but one"
+        )
+        warnings.warn(message, stacklevel=2)
+        logger.warning(message)
+
+
+_warn_of_others()

@@ -1,0 +1,238 @@
+"""Copying a dataset: into a bucket, out of one, between two, to and from any other dtool store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import dtoolcore
+
+from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.datasets.brokers import BrokerDestination
+from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
+from dtool_ecs_flows.datasets.disk import DiskDestination
+from dtool_ecs_flows.datasets.running import concurrency_for, each_item, settings_given
+from dtool_ecs_flows.datasets.sources import Source, open_source
+from dtool_ecs_flows.errors import DatasetDiffersError
+from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
+from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.stored import StoredDataset
+from dtool_ecs_flows.transfer import Transfer
+
+logger = logging.getLogger(__name__)
+
+
+def copy_dataset(
+    source_uri: str,
+    base_uri: str,
+    *,
+    settings: BucketSettings | Iterable[BucketSettings] = (),
+    config_path: str | None = None,
+    update_metadata: bool = False,
+    concurrency: int | None = None,
+    progress: ProgressCallback | None = None,
+    stop: threading.Event | None = None,
+) -> CopyReport:
+    """Copy a frozen dataset to another base URI, and freeze it there.
+
+    The same call again is always safe. It takes up what an earlier one left half done: items that are there with the
+    right size and checksum are not sent again. A dataset that is there frozen is compared (UUID, identifiers, sizes,
+    hashes) and not touched.
+
+    Every byte that passes is hashed and compared with the source's manifest. Between buckets of one endpoint the
+    server copies, and no byte passes here: the report then says `verified="not read"`.
+
+    Args:
+        source_uri: URI of the dataset.
+        base_uri: where to, as `ecs://bucket` or a folder or any base URI that a dtool plugin serves.
+        settings: of the buckets that take part; looked up by name where they are not given.
+        config_path: another file than `~/.config/dtool/dtool.json`.
+        update_metadata: where the frozen dataset is there and its README, tags, annotations or overlays differ, write
+            those of the source there too. Nothing that only the destination has is removed.
+        concurrency: requests at once; by default the setting of the bucket.
+        progress: called after each item.
+        stop: set it to end the copy early with `StoppedError`.
+
+    Raises:
+        NotADatasetError: there is no frozen dataset at `source_uri`.
+        DatasetDiffersError: another content is frozen under this UUID at the destination.
+        TransferError: items failed; the others were copied, and the dataset is left as a proto dataset.
+        StoreError, SettingsError: the store or its settings; what is there can be taken up again.
+    """
+    begun = time.monotonic()
+    with settings_given(settings):
+        source = open_source(source_uri, config_path)
+        destination = open_destination(base_uri, source.admin, config_path)
+        there = destination.existing()
+        if there is not None and there["type"] == "dataset":
+            return _compare(source, destination, config_path, update_metadata, begun)
+        if there is not None and there.get("uuid") != source.admin["uuid"]:
+            raise _other_dataset(destination.uri, there, source)
+        workers = concurrency or concurrency_for(source_uri, base_uri, config_path=config_path)
+        logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
+        items, copied = _copy_items(source, destination, workers, progress, stop)
+        write_documents(destination, source.readme(), source.tags(), source.annotations())
+        destination.check(items)
+        version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
+        manifest = documents.manifest_of(items.values(), version, documents.HASH_FUNCTION)
+        destination.freeze(manifest, source.overlays(), source.admin)
+    report = CopyReport(
+        **_identity(source, destination),
+        copied_items=len(copied),
+        copied_bytes=sum(item.size for item in copied),
+        skipped=len(items) - len(copied),
+        already_there=False,
+        verified=destination.verified,
+        seconds=time.monotonic() - begun,
+    )
+    logger.info("copied %s: %d items, %d bytes", report.uri, report.copied_items, report.copied_bytes)
+    return report
+
+
+def open_destination(base_uri: str, admin: Mapping[str, Any], config_path: str | None) -> Destination:
+    """Return the place of a dataset at a base URI, whether it is there or not; nothing is written.
+
+    Raises:
+        SettingsError: an ECS bucket's settings are not complete.
+        UnsafeNameError: the base URI has a path that it must not have.
+    """
+    scheme = urlsplit(base_uri).scheme
+    if scheme == layout.SCHEME:
+        bucket, uuid = layout.parse_uri(base_uri)
+        if uuid:
+            raise DatasetDiffersError(f"{base_uri} is the URI of a dataset; the base URI is {layout.base_uri(bucket)}")
+        return EcsDestination(StoredDataset.at(layout.dataset_uri(bucket, admin["uuid"]), config_path))
+    if scheme in ("", "file"):
+        return DiskDestination(base_uri, admin["name"], admin["uuid"])
+    return BrokerDestination(base_uri, admin, config_path)
+
+
+def write_documents(
+    destination: Destination, readme: str, tags: Iterable[str], annotations: Mapping[str, Any]
+) -> None:
+    """Write what describes a dataset."""
+    destination.put_readme(readme)
+    for tag in tags:
+        destination.put_tag(tag)
+    for name, value in annotations.items():
+        destination.put_annotation(name, value)
+
+
+def _copy_items(
+    source: Source,
+    destination: Destination,
+    workers: int,
+    progress: ProgressCallback | None,
+    stop: threading.Event | None,
+) -> tuple[dict[str, Item], list[Item]]:
+    """Copy all items; return them all with their MD5, and those that were written."""
+    item_source = source.item_source()
+    items: dict[str, Item] = {}
+    copied: list[Item] = []
+    with Transfer(workers, stop) as transfer:
+        destination.begin(source.admin, source.items)
+
+        def put(item: Item) -> tuple[Item, bool]:
+            return destination.put(item, item_source, transfer)
+
+        for item, (as_put, written) in each_item(transfer, source.items.values(), put, progress, destination.uri):
+            items[item.identifier] = as_put
+            if written:
+                copied.append(item)
+    return {identifier: items[identifier] for identifier in source.items}, copied
+
+
+# --- a dataset that is there already -------------------------------------------------------------------------------
+
+
+def _compare(
+    source: Source, destination: Destination, config_path: str | None, update: bool, begun: float
+) -> CopyReport:
+    there = open_source(destination.uri, config_path)
+    if there.admin["uuid"] != source.admin["uuid"]:
+        raise _other_dataset(destination.uri, there.admin, source)
+    same_hash = there.hash_function == source.hash_function
+    for identifier in source.items.keys() | there.items.keys():
+        ours, theirs = source.items.get(identifier), there.items.get(identifier)
+        if (
+            ours is None
+            or theirs is None
+            or ours.size != theirs.size
+            or (same_hash and ours.hash.lower() != theirs.hash.lower())
+        ):
+            relpath = (ours or theirs).relpath  # type: ignore[union-attr]  # one of them is there
+            raise DatasetDiffersError(
+                f"{source.uri} and {destination.uri} are both frozen and differ in item {relpath!r}: "
+                f"{_tell(ours)} here, {_tell(theirs)} there; nothing was changed"
+            )
+    differences = _differing_documents(source, there)
+    if update and differences:
+        _update(source, there, differences, config_path)
+    return CopyReport(
+        **_identity(source, destination),
+        copied_items=0,
+        copied_bytes=0,
+        skipped=len(source.items),
+        already_there=True,
+        verified="not read",
+        differences=tuple(differences),
+        updated=tuple(name for name in differences if update and not name.startswith("only there: ")),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _differing_documents(source: Source, there: Source) -> list[str]:
+    differences = ["README.yml"] if source.readme() != there.readme() else []
+    ours = _documents(source)
+    theirs = _documents(there)
+    differences += sorted(name for name in ours if name not in theirs or theirs[name] != ours[name])
+    differences += sorted(f"only there: {name}" for name in theirs if name not in ours)
+    return differences
+
+
+def _documents(source: Source) -> dict[str, Any]:
+    named: dict[str, Any] = {f"tags/{tag}": True for tag in source.tags()}
+    named |= {f"annotations/{name}": value for name, value in source.annotations().items()}
+    named |= {f"overlays/{name}": value for name, value in source.overlays().items()}
+    return named
+
+
+def _update(source: Source, there: Source, differences: list[str], config_path: str | None) -> None:
+    """Write the documents that differ through dtoolcore, whose broker keeps the README's history."""
+    dataset = dtoolcore.DataSet.from_uri(there.uri, config_path)
+    documents_here = _documents(source)
+    for name in differences:
+        kind, _, key = name.partition("/")
+        if name == "README.yml":
+            dataset.put_readme(source.readme())
+        elif kind == "tags":
+            dataset.put_tag(key)
+        elif kind == "annotations":
+            dataset.put_annotation(key, documents_here[name])
+        elif kind == "overlays":
+            dataset.put_overlay(key, documents_here[name])
+
+
+def _other_dataset(uri: str, there: Mapping[str, Any], source: Source) -> DatasetDiffersError:
+    return DatasetDiffersError(
+        f"{uri} holds another dataset: UUID {there.get('uuid')}, not {source.admin['uuid']}; nothing was changed"
+    )
+
+
+def _tell(item: Item | None) -> str:
+    return "none" if item is None else f"{item.size} bytes with hash {item.hash}"
+
+
+def _identity(source: Source, destination: Destination) -> dict[str, Any]:
+    return {
+        "source_uri": source.uri,
+        "uri": destination.uri,
+        "uuid": source.admin["uuid"],
+        "name": source.admin["name"],
+        "items": len(source.items),
+        "bytes": sum(item.size for item in source.items.values()),
+    }

@@ -1,0 +1,79 @@
+"""Deleting a dataset, whole and on purpose."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from dtool_ecs_flows.datasets.running import settings_given
+from dtool_ecs_flows.errors import DatasetDiffersError, NoSuchKeyError, NotADatasetError
+from dtool_ecs_flows.models import DeleteReport
+from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.stored import StoredDataset
+
+logger = logging.getLogger(__name__)
+
+
+def delete_dataset(
+    uri: str,
+    name: str,
+    *,
+    settings: BucketSettings | Iterable[BucketSettings] = (),
+    config_path: str | None = None,
+) -> DeleteReport:
+    """Delete a dataset (or proto dataset) from its bucket: all of its objects, and its registration key last.
+
+    It is a proto dataset from the first step on, so no reader ever sees a frozen dataset with a hole; the same call
+    again finishes what was interrupted. Only keys that a dtool client writes are deleted; what else lies below the
+    dataset's prefix is left, and reported.
+
+    Args:
+        uri: `ecs://bucket/uuid`.
+        name: the dataset's name, to confirm that it is this one that is meant. A registration key without a dataset
+            is deleted under the name "".
+        settings: of the bucket; looked up by name where they are not given.
+        config_path: another file than `~/.config/dtool/dtool.json`.
+
+    Raises:
+        NotADatasetError: there is nothing at this URI.
+        DatasetDiffersError: the dataset has another name; nothing was deleted.
+        StoreError, SettingsError: the store or its settings.
+    """
+    begun = time.monotonic()
+    with settings_given(settings):
+        dataset = StoredDataset.at(uri, config_path)
+        if not dataset.uuid or not dataset.is_registered():
+            raise NotADatasetError(f"there is no dataset at {uri}")
+        keys, store = dataset.keys, dataset.store
+        try:
+            admin = dataset.admin()
+        except NoSuchKeyError:
+            admin = {}
+        actual = str(admin.get("name", ""))
+        if name != actual:
+            raise DatasetDiffersError(
+                f"{uri} is named {actual!r}, not {name!r}; nothing was deleted. Give its name to confirm"
+            )
+        logger.info("delete %s (%s)", uri, actual)
+        if admin.get("type") == "dataset":
+            dataset.put_admin({**{k: v for k, v in admin.items() if k != "frozen_at"}, "type": "protodataset"})
+        for key, upload in store.uploads(keys.root):
+            store.abort_upload(key, upload)
+        left: list[str] = []
+        known: list[str] = []
+        for info in store.list(keys.root):
+            if info.key != keys.admin_metadata:
+                (known if keys.is_known(info.key) else left).append(info.key)
+        deleted = store.delete(known)
+        if admin:
+            deleted += store.delete([keys.admin_metadata])
+        deleted += store.delete([keys.registration])
+    return DeleteReport(
+        uri=dataset.uri,
+        uuid=dataset.uuid,
+        name=actual,
+        deleted=deleted,
+        left=tuple(left),
+        seconds=time.monotonic() - begun,
+    )

@@ -1,0 +1,179 @@
+"""Where a dataset is written to: a bucket, or (in `disk` and `brokers`) a disk and any other store.
+
+All are a `Destination`, driven in one order, so that every prefix of it is a proto dataset that can be taken up again:
+`begin`, `put` of every item (from many threads), the documents, `check`, `freeze`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, NoSuchKeyError, TransferError
+from dtool_ecs_flows.items import ItemSource, send
+from dtool_ecs_flows.models import Item, Verified
+from dtool_ecs_flows.store import is_md5
+from dtool_ecs_flows.stored import StoredDataset
+from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer
+
+
+class Destination(Protocol):
+    """A dataset that is being written."""
+
+    uri: str
+    verified: Verified
+
+    def existing(self) -> dict[str, Any] | None:
+        """Return the administrative metadata of what is there; None where nothing is."""
+
+    def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
+        """Check that the items fit, and make it a proto dataset, or take up the one that is there."""
+
+    def put(self, item: Item, source: ItemSource, transfer: Transfer) -> tuple[Item, bool]:
+        """Write one item unless it is there and right; return it with its MD5, and whether it was written."""
+
+    def put_readme(self, text: str) -> None:
+        """Write the README."""
+
+    def put_tag(self, tag: str) -> None:
+        """Add a tag."""
+
+    def put_annotation(self, name: str, value: Any) -> None:
+        """Write an annotation."""
+
+    def check(self, items: Mapping[str, Item]) -> None:
+        """Compare what is there with what should be; raise `TransferError` where it differs."""
+
+    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+        """Write manifest and overlays, and then, last, the administrative metadata of a frozen dataset."""
+
+
+class EcsDestination:
+    """A dataset in a bucket."""
+
+    def __init__(self, stored: StoredDataset) -> None:
+        self.stored = stored
+        self.uri = stored.uri
+        self.verified: Verified = "content"
+        self._there: dict[str, Any] = {}
+        self._etags_are_md5 = True
+        self._server_side = True
+
+    def existing(self) -> dict[str, Any] | None:
+        """Return the administrative metadata of what is there; None where nothing is."""
+        if not self.stored.is_registered():
+            return None
+        try:
+            return self.stored.admin()
+        except NoSuchKeyError:
+            return None
+
+    def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
+        """Make it a proto dataset; learn with one listing what an earlier attempt left."""
+        for item in items.values():
+            layout.check_relpath(item.relpath)
+        taken_up = self.stored.is_registered()
+        self.stored.create(admin)
+        self._there = self.stored.listed_items() if taken_up else {}
+
+    # --- items ---
+
+    def put(self, item: Item, source: ItemSource, transfer: Transfer) -> tuple[Item, bool]:
+        """Write one item, unless one of this size and checksum is there."""
+        layout.check_relpath(item.relpath)
+        if self._is_there(item, source):
+            return item, False
+        if self._copies_from(source) and self._copy(item, source):
+            return item, True
+        md5, etag = send(self.stored, item, source, transfer)
+        # The store checked the bytes against their hash on the way in; an encrypting one has ETags of its own.
+        self._etags_are_md5 &= not is_md5(etag) or etag == md5
+        return replace(item, hash=md5), True
+
+    def _is_there(self, item: Item, source: ItemSource) -> bool:
+        info = self._there.get(item.identifier)
+        if info is None or info.size != item.size or source.hash_function != documents.HASH_FUNCTION:
+            return False
+        if is_md5(info.etag):
+            return bool(info.etag == item.hash)
+        return self.stored.store.head(info.key).metadata.get("checksum") == item.hash
+
+    # --- server-side copies ---
+
+    def _copies_from(self, source: ItemSource) -> bool:
+        if source.dataset is None or source.hash_function != documents.HASH_FUNCTION or not self._server_side:
+            return False
+        theirs, ours = source.dataset.store.settings, self.stored.store.settings
+        return (theirs.endpoint, theirs.namespace) == (ours.endpoint, ours.namespace)
+
+    def _copy(self, item: Item, source: ItemSource) -> bool:
+        assert source.dataset is not None
+        try:
+            self.stored.store.copy(
+                self.stored.keys.item(item.identifier),
+                source.dataset.store,
+                source.dataset.keys.item(item.identifier),
+                item.size,
+                layout.item_metadata(item.relpath, item.hash),
+            )
+        except NoSuchKeyError:
+            raise CorruptItemError(
+                item.relpath, expected="an object", actual="none", where=source.where
+            ) from None
+        except AccessDeniedError:  # this user may not read there: the bytes pass through here, as the other user
+            self._server_side = False
+            return False
+        self.verified = "not read"
+        return True
+
+    # --- documents ---
+
+    def put_readme(self, text: str) -> None:
+        """Write the README."""
+        self.stored.store.put(self.stored.keys.readme, text.encode("utf-8"))
+
+    def put_tag(self, tag: str) -> None:
+        """Add a tag."""
+        self.stored.store.put(self.stored.keys.tag(layout.check_name(tag, "tag")), b"")
+
+    def put_annotation(self, name: str, value: Any) -> None:
+        """Write an annotation."""
+        key = self.stored.keys.annotation(layout.check_name(name, "annotation"))
+        self.stored.store.put(key, documents.dump(value))
+
+    # --- the end ---
+
+    def check(self, items: Mapping[str, Item]) -> None:
+        """Compare one listing with what was sent: every item, its size, and its MD5 where the ETag is one."""
+        there = self.stored.listed_items()
+        wrong: list[tuple[str, BaseException]] = []
+        for identifier, item in items.items():
+            info = there.pop(identifier, None)
+            if info is None:
+                found = "none"
+            elif info.size != item.size:
+                found = f"{info.size} bytes"
+            elif self._etags_are_md5 and is_md5(info.etag) and info.etag != item.hash and item.size <= SINGLE_PUT:
+                found = info.etag
+            else:
+                continue
+            expected = f"{item.hash} ({item.size} bytes)"
+            wrong.append(
+                (item.relpath, CorruptItemError(item.relpath, expected=expected, actual=found, where=self.uri))
+            )
+        wrong += [
+            (info.key, CorruptItemError(info.key, expected="none", actual="an object", where=self.uri))
+            for info in there.values()
+        ]
+        if wrong:
+            raise TransferError(f"{self.uri} does not hold what was sent: {wrong[0][1]}", wrong)
+
+    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+        """Write manifest and overlays, then the administrative metadata, and clean up."""
+        self.stored.put_manifest(manifest)
+        for name, overlay in overlays.items():
+            self.stored.store.put(self.stored.keys.overlay(name), documents.dump(overlay))
+        self.stored.put_admin(admin)
+        self.stored.store.delete(self.stored.fragments().values())

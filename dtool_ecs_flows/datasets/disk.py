@@ -1,0 +1,192 @@
+"""A dataset that is written to a disk: each item under its final name only when whole and checked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dtoolcore.storagebroker import DiskStorageBroker
+from dtoolcore.utils import generous_parse_uri
+
+from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.errors import (
+    CorruptItemError,
+    DatasetError,
+    FrozenDatasetError,
+    StoreError,
+    TransferError,
+    UnsafeNameError,
+)
+from dtool_ecs_flows.hashing import hash_parts
+from dtool_ecs_flows.items import ItemSource, receive
+from dtool_ecs_flows.models import Item, Verified
+from dtool_ecs_flows.transfer import Transfer
+
+_READ = 1024**2  # bytes at a time when a file that is there is hashed
+
+
+class DiskDestination:
+    """A dataset in a folder of a disk. Nothing is written through a symbolic link, or outside the folder."""
+
+    def __init__(self, base_uri: str, name: str, uuid: str) -> None:
+        parent = Path(generous_parse_uri(base_uri).path)
+        if not parent.is_dir():
+            raise DatasetError(f"{parent} is not a folder; make it first, or correct the base URI {base_uri}")
+        self.uri = str(DiskStorageBroker.generate_uri(layout.check_name(name, "dataset name"), uuid, base_uri))
+        self.verified: Verified = "content"
+        self._broker = DiskStorageBroker(self.uri)
+        self._root = Path(self._broker._abspath)
+        self._data = Path(self._broker._data_abspath)
+        # Where dtoolcore keeps metadata of items until the freeze: on the same disk, and never part of the data.
+        self._scratch = Path(self._broker._metadata_fragments_abspath)
+
+    def existing(self) -> dict[str, Any] | None:
+        """Return the administrative metadata of what is there; None where nothing is."""
+        if not os.path.lexists(self._root):
+            return None
+        if self._root.is_symlink() or not self._broker.has_admin_metadata():
+            raise DatasetError(f"{self._root} exists and is not a dataset; move it away, or choose another base URI")
+        body = Path(self._broker.get_admin_metadata_key()).read_bytes()
+        return documents.parse_admin(body, {}, str(self._root))
+
+    def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
+        """Check that this disk can hold the items, and make it a proto dataset."""
+        there = self.existing()
+        if there is not None and there["type"] == "dataset":
+            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
+        check_relpaths(items.values())
+        needed = sum(item.size for item in items.values())
+        free = shutil.disk_usage(self._root.parent).free
+        if there is None and needed > free:
+            raise StoreError(f"{self._root.parent} has {free} bytes free; the dataset needs {needed}")
+        if there is None:
+            self._broker.create_structure()
+            self._broker.put_admin_metadata({**_without_frozen(admin), "type": "protodataset"})
+        self._scratch.mkdir(exist_ok=True)
+
+    def put(self, item: Item, source: ItemSource, transfer: Transfer) -> tuple[Item, bool]:
+        """Write one item unless the file is there with this size and hash."""
+        path = self._data / layout.check_relpath(item.relpath)
+        md5 = self._hash_of_file(path, item, source)
+        if md5:
+            return replace(item, hash=md5), False
+        self._make_folder(path.parent, item.relpath)
+        with self._temporary() as (temporary, file):
+            md5 = receive(item, source, transfer, file)
+            file.close()
+            if item.utc_timestamp > 0:
+                os.utime(temporary, (item.utc_timestamp, item.utc_timestamp))
+            os.replace(temporary, path)  # takes the place of a symbolic link, never follows it
+        return replace(item, hash=md5), True
+
+    def _hash_of_file(self, path: Path, item: Item, source: ItemSource) -> str:
+        """Return the MD5 of the file that is there where it is the item, else nothing."""
+        try:
+            if path.is_symlink() or not path.is_file() or path.stat().st_size != item.size or not item.hash:
+                return ""
+            with open(path, "rb") as file:
+                total = hash_parts(source.hash_function, iter(lambda: file.read(_READ), b""))
+            return total.check(item, str(path))
+        except CorruptItemError:
+            return ""  # left by an attempt that went wrong: fetched again
+
+    def _make_folder(self, folder: Path, relpath: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        root = os.path.realpath(self._data)
+        if os.path.realpath(folder) != os.path.join(root, os.path.relpath(folder, self._data)).rstrip("/."):
+            raise UnsafeNameError(f"relpath {relpath!r} would be written through a symbolic link in {self._data}")
+
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[Path, Any]]:
+        path = self._scratch / f"part-{secrets.token_hex(8)}"
+        file = open(path, "xb", buffering=0)  # noqa: SIM115  # closed below, whatever happens
+        try:
+            yield path, file
+        finally:
+            file.close()
+            path.unlink(missing_ok=True)
+
+    def put_readme(self, text: str) -> None:
+        """Write the README."""
+        self._broker.put_readme(text)
+
+    def put_tag(self, tag: str) -> None:
+        """Add a tag."""
+        self._broker.put_tag(layout.check_name(tag, "tag"))
+
+    def put_annotation(self, name: str, value: Any) -> None:
+        """Write an annotation."""
+        self._broker.put_annotation(layout.check_name(name, "annotation"), value)
+
+    def check(self, items: Mapping[str, Item]) -> None:
+        """Compare the files that are there with what was written; the bytes were hashed on their way."""
+        sizes = {relpath: os.lstat(self._data / relpath).st_size for relpath in self._broker.iter_item_handles()}
+        expected = {item.relpath: item.size for item in items.values()}
+        wrong: list[tuple[str, BaseException]] = [
+            (
+                relpath,
+                CorruptItemError(
+                    relpath,
+                    expected=_size(expected.get(relpath)),
+                    actual=_size(sizes.get(relpath)),
+                    where=self.uri,
+                ),
+            )
+            for relpath in sorted(expected.keys() | sizes.keys())
+            if expected.get(relpath) != sizes.get(relpath)
+        ]
+        if wrong:
+            raise TransferError(f"{self.uri} does not hold what was written: {wrong[0][1]}", wrong)
+
+    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+        """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
+        self._broker.put_manifest(dict(manifest))
+        for name, overlay in overlays.items():
+            self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
+        self._broker.put_admin_metadata(dict(admin))
+        self._broker.post_freeze_hook()
+
+
+def _size(size: int | None) -> str:
+    return "none" if size is None else f"{size} bytes"
+
+
+def _without_frozen(admin: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in admin.items() if key != "frozen_at"}
+
+
+def check_relpaths(items: Iterator[Item] | Any) -> None:
+    """Check that every relpath can be a file of its own on any disk, before the first byte is written.
+
+    Raises:
+        UnsafeNameError: a relpath leaves the folder, or two are one file where case or Unicode form is not told apart,
+            or one is a file where another needs a folder.
+    """
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for item in items:
+        relpath = layout.check_relpath(item.relpath)
+        parts = relpath.split("/")
+        if any(part in ("", ".") for part in parts) or any(len(part.encode()) > 255 for part in parts):
+            raise UnsafeNameError(f"relpath {relpath!r} cannot be a file on a disk")
+        names = [unicodedata.normalize("NFC", part) for part in parts] if _FOLDS_UNICODE else parts
+        same = "/".join(names)
+        if same in files:
+            raise UnsafeNameError(f"relpaths {files[same]!r} and {relpath!r} would be one file on this disk")
+        files[same] = relpath
+        for depth in range(1, len(names)):
+            folders.setdefault("/".join(names[:depth]), relpath)
+    for folder, relpath in folders.items():
+        if folder in files:
+            raise UnsafeNameError(f"relpaths {files[folder]!r} and {relpath!r} cannot both be on a disk")
+
+
+_FOLDS_UNICODE = os.uname().sysname == "Darwin" if hasattr(os, "uname") else False
+"""Whether file names that differ only in Unicode form are one file."""

@@ -1,0 +1,157 @@
+"""Listing the datasets of a base URI."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import dtoolcore
+
+from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.datasets.running import concurrency_for, settings_given
+from dtool_ecs_flows.errors import EcsFlowsError, ManifestError, NoSuchKeyError, NotADatasetError
+from dtool_ecs_flows.layout import DatasetKeys
+from dtool_ecs_flows.models import DatasetInfo, DatasetList
+from dtool_ecs_flows.settings import BucketSettings, resolve
+from dtool_ecs_flows.store import Store, is_md5, open_store
+from dtool_ecs_flows.stored import StoredDataset, registered
+from dtool_ecs_flows.transfer import Transfer, md5_of
+
+
+def list_datasets(
+    base_uri: str,
+    *,
+    settings: BucketSettings | Iterable[BucketSettings] = (),
+    config_path: str | None = None,
+    tags: bool = False,
+    concurrency: int | None = None,
+) -> DatasetList:
+    """List the datasets of a base URI, frozen or not.
+
+    In a bucket that takes one request per 1,000 datasets, one small read per dataset, and one read per distinct
+    prefix; with `tags` one listing more per dataset. A dataset that cannot be read is listed with its `problem`, and
+    does not keep the others from being listed.
+
+    Args:
+        base_uri: `ecs://bucket`, or a folder, or any base URI that a dtool plugin serves.
+        settings: of the bucket; looked up by name where they are not given.
+        config_path: another file than `~/.config/dtool/dtool.json`.
+        tags: list the tags of each dataset too.
+        concurrency: requests at once; by default the setting of the bucket.
+
+    Raises:
+        NotADatasetError: no plugin serves the base URI.
+        StoreError, SettingsError: the store or its settings.
+    """
+    begun = time.monotonic()
+    with settings_given(settings):
+        if base_uri.startswith(layout.SCHEME + "://"):
+            bucket, uuid = layout.parse_uri(base_uri)
+            if uuid:
+                raise NotADatasetError(f"{base_uri} is the URI of a dataset; list {layout.base_uri(bucket)}")
+            base_uri = layout.base_uri(bucket)
+            store = open_store(resolve(bucket, config_path=config_path))
+            workers = concurrency or concurrency_for(base_uri, config_path=config_path)
+            found, orphans = _in_bucket(store, tags, workers)
+        else:
+            found, orphans = list(_with_dtoolcore(base_uri, tags)), []
+    return DatasetList(
+        base_uri=base_uri,
+        datasets=tuple(sorted(found, key=lambda info: (info.name, info.uuid))),
+        orphans=tuple(sorted(orphans)),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _in_bucket(store: Store, tags: bool, workers: int) -> tuple[list[DatasetInfo], list[str]]:
+    by_body: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for uuid, info in registered(store):
+        # Equal size and MD5 are an equal prefix; any other ETag says nothing, so that key stands alone.
+        by_body[(info.size, info.etag if is_md5(info.etag) else uuid)].append(uuid)
+    found: list[DatasetInfo] = []
+    orphans: list[str] = []
+    with Transfer(workers) as transfer:
+
+        def prefix_of(group: tuple[int, str]) -> str | ManifestError:
+            size, etag = group
+            configured = store.settings.dataset_prefix.encode()
+            for known in (b"", configured):
+                if size == len(known) and (not known or etag == md5_of(known)):
+                    return known.decode()
+            key = layout.registration_key(by_body[group][0])
+            try:
+                return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
+            except ManifestError as error:
+                return error
+
+        datasets: list[tuple[str, str | ManifestError]] = []
+        for group, prefix in transfer.each(list(by_body), prefix_of):
+            if isinstance(prefix, Exception) and not isinstance(prefix, ManifestError):
+                raise prefix
+            datasets += [(uuid, prefix) for uuid in by_body[group]]
+        for (uuid, _), info in transfer.each(datasets, lambda known: _info(store, *known, tags)):
+            if isinstance(info, Exception):
+                raise info
+            if info is None:
+                orphans.append(uuid)
+            else:
+                found.append(info)
+    return found, orphans
+
+
+def _info(store: Store, uuid: str, prefix: str | ManifestError, tags: bool) -> DatasetInfo | None:
+    """Return one line; None where the registration key stands alone."""
+    uri = layout.dataset_uri(store.bucket, uuid)
+    dataset = StoredDataset(store, uuid)
+    try:
+        if isinstance(prefix, ManifestError):
+            raise prefix
+        dataset.keys = DatasetKeys(prefix, uuid)
+        admin = dataset.admin()
+        return _line(uri, uuid, admin, dataset.names(dataset.keys.tags) if tags else None)
+    except NoSuchKeyError:
+        return None
+    except ManifestError as error:
+        return DatasetInfo(uri=uri, uuid=uuid, problem=str(error))
+
+
+def _line(uri: str, uuid: str, admin: dict[str, Any], tags: list[str] | None) -> DatasetInfo:
+    kind = admin.get("type")
+    return DatasetInfo(
+        uri=uri,
+        uuid=uuid,
+        name=str(admin.get("name", "")),
+        type=kind if kind in ("dataset", "protodataset") else "",
+        creator_username=str(admin.get("creator_username", "")),
+        created_at=_seconds(admin.get("created_at")),
+        frozen_at=_seconds(admin.get("frozen_at")) if kind == "dataset" else None,
+        tags=None if tags is None else tuple(tags),
+        problem="" if kind in ("dataset", "protodataset") else f"unknown type {kind!r}",
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _with_dtoolcore(base_uri: str, tags: bool) -> Iterator[DatasetInfo]:
+    uri = dtoolcore.utils.sanitise_uri(base_uri)
+    try:
+        broker = dtoolcore._get_storage_broker(uri, None)
+    except KeyError as error:
+        raise NotADatasetError(f"{base_uri}: no installed plugin serves the scheme {error}") from None
+    for dataset_uri in broker.list_dataset_uris(uri, None):
+        uuid = ""
+        try:
+            admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)
+            uuid = str(admin.get("uuid", ""))
+            kind = dtoolcore.DataSet if admin.get("type") == "dataset" else dtoolcore.ProtoDataSet
+            listed = sorted(kind(dataset_uri, dict(admin)).list_tags()) if tags else None
+            yield _line(dataset_uri, uuid, admin, listed)
+        except (EcsFlowsError, OSError, ValueError, KeyError) as error:
+            yield DatasetInfo(uri=dataset_uri, uuid=uuid, problem=f"cannot be read: {error}")

@@ -1,0 +1,72 @@
+"""What every operation on a whole dataset needs: its settings, its number of requests at once, its loop over items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from dtool_ecs_flows import layout
+from dtool_ecs_flows.errors import CorruptItemError, StoreError, TransferError
+from dtool_ecs_flows.models import Item, Progress, ProgressCallback
+from dtool_ecs_flows.settings import BucketSettings, active, resolve
+from dtool_ecs_flows.transfer import Transfer
+
+R = TypeVar("R")
+
+DEFAULT_CONCURRENCY = 16
+"""Requests at once where no bucket is involved."""
+
+
+@contextmanager
+def settings_given(settings: BucketSettings | Iterable[BucketSettings]) -> Iterator[None]:
+    """Let the settings that the caller passed count for as long as this lasts."""
+    given = (settings,) if isinstance(settings, BucketSettings) else tuple(settings)
+    with active(*given):
+        yield
+
+
+def concurrency_for(*uris: str, config_path: str | None) -> int:
+    """Return how many requests at once the buckets among these URIs allow."""
+    buckets = {layout.parse_uri(uri)[0] for uri in uris if uri.startswith(layout.SCHEME + "://")}
+    limits = [resolve(bucket, config_path=config_path).concurrency for bucket in buckets]
+    return min(limits, default=DEFAULT_CONCURRENCY)
+
+
+def each_item(
+    transfer: Transfer,
+    items: Collection[Item],
+    work: Callable[[Item], R],
+    progress: ProgressCallback | None,
+    where: str,
+) -> Iterator[tuple[Item, R]]:
+    """Do something with every item, many at once, and yield each with its result as it is done.
+
+    An item that is corrupt or cannot be read does not keep the others from being done; what concerns all items
+    alike (the store, the settings, a stop) ends it at once.
+
+    Raises:
+        TransferError: at the end, naming the items that failed.
+    """
+    # Large items first: none of them is left to run alone at the end.
+    jobs = sorted(items, key=lambda item: -item.size)
+    done, done_bytes, all_bytes = 0, 0, sum(item.size for item in jobs)
+    failures: list[tuple[str, BaseException]] = []
+    for item, result in transfer.each(jobs, work):
+        if isinstance(result, Exception):
+            if isinstance(result, StoreError) or not isinstance(result, (CorruptItemError, OSError)):
+                raise result
+            failures.append((item.relpath, result))
+            continue
+        done, done_bytes = done + 1, done_bytes + item.size
+        if progress is not None:
+            progress(Progress(done, len(jobs), done_bytes, all_bytes, item.relpath))
+        yield item, result
+    if failures:
+        named = "; ".join(str(error) for _, error in failures[:3])
+        more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
+        raise TransferError(
+            f"{len(failures)} of {len(jobs)} items failed for {where}: {named}{more}; "
+            "the others are done, the same call again does the rest",
+            failures,
+        )

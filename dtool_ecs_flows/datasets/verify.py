@@ -1,0 +1,169 @@
+"""Verifying a dataset: is everything there, and is it still what it was?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from dtool_ecs_flows import layout
+from dtool_ecs_flows.datasets.running import concurrency_for, settings_given
+from dtool_ecs_flows.datasets.sources import EcsSource, Source, open_source
+from dtool_ecs_flows.errors import (
+    CorruptItemError,
+    CredentialsError,
+    ManifestError,
+    NoSuchBucketError,
+    NoSuchKeyError,
+    StoppedError,
+    StoreError,
+)
+from dtool_ecs_flows.items import ItemSource, receive
+from dtool_ecs_flows.models import Finding, Item, Progress, ProgressCallback, VerifyReport
+from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.transfer import Transfer
+
+
+def verify_dataset(
+    uri: str,
+    *,
+    read: bool = True,
+    settings: BucketSettings | Iterable[BucketSettings] = (),
+    config_path: str | None = None,
+    concurrency: int | None = None,
+    progress: ProgressCallback | None = None,
+    stop: threading.Event | None = None,
+) -> VerifyReport:
+    """Compare a frozen dataset with its manifest: structure, presence and size of all items, and their bytes.
+
+    What is wrong comes back as findings, each kind apart; nothing is changed. What could not be read because the
+    store was not to be reached is "not verified", which is not "corrupt". An item whose hash differs is read once
+    more before it is called corrupt.
+
+    Args:
+        uri: URI of the dataset.
+        read: read every byte and compare hashes; without it only names and sizes are compared, and the report says so.
+        settings: of the bucket; looked up by name where they are not given.
+        config_path: another file than `~/.config/dtool/dtool.json`.
+        concurrency: requests at once; by default the setting of the bucket.
+        progress: called after each item.
+        stop: set it to end early with `StoppedError`.
+
+    Raises:
+        NotADatasetError: there is no frozen dataset at this URI.
+        StoreError, SettingsError: the store or its settings, before anything could be compared.
+    """
+    begun = time.monotonic()
+    with settings_given(settings):
+        source = open_source(uri, config_path)
+        findings: list[Finding] = []
+        bytes_read = 0
+        try:
+            items = source.items
+        except ManifestError as error:
+            items = {}
+            findings.append(Finding(kind="manifest unreadable", subject="manifest.json", message=str(error)))
+        else:
+            findings += _structure(source)
+            there = source.present()
+            findings += _presence(source, items, there)
+            if read:
+                whole = [item for item in items.values() if there.get(item.identifier) == item.size]
+                workers = concurrency or concurrency_for(uri, config_path=config_path)
+                with Transfer(workers, stop) as transfer:
+                    corrupt, bytes_read = _content(source, whole, transfer, progress)
+                findings += corrupt
+    return VerifyReport(
+        uri=source.uri,
+        uuid=source.admin["uuid"],
+        name=source.admin["name"],
+        items=len(items),
+        bytes=sum(item.size for item in items.values()),
+        bytes_read=bytes_read,
+        content_read=read,
+        findings=tuple(findings),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _structure(source: Source) -> list[Finding]:
+    """Look at the documents that other clients need."""
+    if not isinstance(source, EcsSource):
+        return []
+    keys = source.stored.keys
+    findings = []
+    for name, key in (("structure.json", keys.structure), ("README.yml", keys.readme)):
+        try:
+            if name == "README.yml":
+                source.stored.store.head(key)
+            elif not isinstance(source.stored.document(key), dict):
+                raise ManifestError(f"{key} is no JSON object")
+        except NoSuchKeyError:
+            findings.append(Finding(kind="missing", subject=name, message=f"{key} is missing"))
+        except ManifestError as error:
+            findings.append(Finding(kind="structure unreadable", subject=name, message=str(error)))
+    return findings
+
+
+def _presence(source: Source, items: dict[str, Item], there: dict[str, int]) -> list[Finding]:
+    findings = []
+    for identifier, item in items.items():
+        if identifier not in there:
+            message = f"item {item.relpath!r} ({identifier}) is missing"
+            findings.append(Finding(kind="missing", subject=item.relpath, message=message, expected=item.hash))
+        elif there[identifier] != item.size:
+            findings.append(
+                Finding(
+                    kind="size",
+                    subject=item.relpath,
+                    message=f"item {item.relpath!r} has another size",
+                    expected=f"{item.size} bytes",
+                    actual=f"{there[identifier]} bytes",
+                )
+            )
+    for identifier in sorted(there.keys() - items.keys()):
+        message = f"{identifier} is in the dataset and not in its manifest"
+        findings.append(Finding(kind="extra", subject=identifier, message=message))
+    return findings
+
+
+def _content(
+    source: Source, items: list[Item], transfer: Transfer, progress: ProgressCallback | None
+) -> tuple[list[Finding], int]:
+    findings: list[Finding] = []
+    done = bytes_read = 0
+    all_bytes = sum(item.size for item in items)
+    item_source = source.item_source()
+    for item, result in transfer.each(
+        sorted(items, key=lambda item: -item.size), lambda item: _hash(item, item_source, transfer)
+    ):
+        done += 1
+        if isinstance(result, CorruptItemError):
+            findings.append(
+                Finding(
+                    kind="corrupt",
+                    subject=item.relpath,
+                    message=str(result),
+                    expected=result.expected,
+                    actual=result.actual,
+                )
+            )
+        elif isinstance(result, (NoSuchBucketError, CredentialsError, StoppedError)):
+            raise result
+        elif isinstance(result, (StoreError, OSError, ManifestError)):
+            findings.append(Finding(kind="not verified", subject=item.relpath, message=str(result)))
+        elif isinstance(result, Exception):
+            raise result
+        else:
+            bytes_read += item.size
+        if progress is not None:
+            progress(Progress(done, len(items), bytes_read, all_bytes, item.relpath))
+    return findings, bytes_read
+
+
+def _hash(item: Item, source: ItemSource, transfer: Transfer) -> None:
+    layout.check_relpath(item.relpath)
+    try:
+        receive(item, source, transfer, None)
+    except CorruptItemError:
+        receive(item, source, transfer, None)  # a bit may have flipped on the way

@@ -1,0 +1,23 @@
+"""One bucket of an object store. The only room that knows boto3 and obstore.
+
+Contract, for every method of `Store`:
+
+- It either did what it says or raises a leaf of `errors.StoreError`; `NoSuchKeyError` is the only one that means
+  "not there".
+- Transient failures are retried here and nowhere else, with backoff, jitter and a budget of time (`failures`).
+- Puts are idempotent and atomic: an object is there whole, or not at all.
+- All methods may be called from many threads at once. Building a `Store` makes no request.
+- ETags come unquoted and in lower case, metadata keys in lower case with underscores, times as UTC epoch seconds.
+"""
+
+from dtool_ecs_flows.store.bucket import (
+    MULTIPART_COPY_ABOVE,
+    ObjectInfo,
+    Store,
+    StoredObject,
+    content_md5,
+    is_md5,
+    open_store,
+)
+
+__all__ = ["MULTIPART_COPY_ABOVE", "ObjectInfo", "Store", "StoredObject", "content_md5", "is_md5", "open_store"]

@@ -1,0 +1,68 @@
+"""Builds boto3 clients that speak the way ECS understands."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import boto3
+import botocore
+from botocore.config import Config
+
+from dtool_ecs_flows.settings import BucketSettings
+
+
+def build(settings: BucketSettings) -> Any:
+    """Return a boto3 S3 client for one bucket; no request is made.
+
+    - Path-style addresses, no region, SigV4.
+    - No checksum trailers and no aws-chunked bodies, which ECS refuses and boto3 sends since 1.36.
+    - No retries: the caller owns them.
+    """
+    client = _client(
+        settings,
+        "s3v4",
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+    )
+    # ECS wants Content-MD5 on DeleteObjects; today's boto3 no longer sends it by itself.
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
+    if settings.namespace:
+        # before-call, so that SigV4 signs it; a presigned URL does not pass here and stays usable by a browser.
+        client.meta.events.register(
+            "before-call.s3",
+            lambda params, **_: params["headers"].__setitem__("x-emc-namespace", settings.namespace),
+        )
+    return client
+
+
+def build_unsigned(settings: BucketSettings) -> Any:
+    """Return a client that signs nothing: it makes the plain URLs of public objects."""
+    return _client(settings, botocore.UNSIGNED)
+
+
+def _client(settings: BucketSettings, signature: Any, **credentials: str) -> Any:
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        region_name="us-east-1",  # ECS has no regions; SigV4 wants one
+        verify=(settings.ca_bundle or True) if settings.verify_tls else False,
+        config=Config(
+            signature_version=signature,
+            s3={"addressing_style": "path"},
+            retries={"total_max_attempts": 1},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            max_pool_connections=settings.concurrency + 8,
+            tcp_keepalive=True,
+        ),
+        **credentials,
+    )
+
+
+def _add_content_md5(params: dict[str, Any], **_: Any) -> None:
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode("ascii")

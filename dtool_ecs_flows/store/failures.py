@@ -1,0 +1,150 @@
+"""What a store's failures mean, and who tries again.
+
+botocore's errors are translated here and nowhere else. There is one owner of retries: `attempts`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.exceptions as boto
+import stamina
+
+from dtool_ecs_flows.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    CredentialsError,
+    NoSuchBucketError,
+    NoSuchKeyError,
+    StoreError,
+    UnavailableError,
+)
+from dtool_ecs_flows.settings import BucketSettings
+
+FIRST_BUDGET = 8.0
+"""Seconds of retries until a first request has succeeded: a wrong endpoint must show within seconds."""
+
+BUDGET = 180.0
+"""Seconds of retries per request afterwards: a node of the store may restart meanwhile."""
+
+_TRANSIENT_CODES = {
+    "BadDigest",  # a bit flipped on the way: the source was hashed before, so the next try may pass
+    "IncompleteBody",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
+}
+_CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "NotSignedUp",
+    "SignatureDoesNotMatch",
+}
+_ACTIONS = {
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "CopyObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "UploadPartCopy": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListObjectsV2": "s3:ListBucket",
+    "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "PutObjectAcl": "s3:PutObjectAcl",
+}
+
+
+def attempts(succeeded_before: bool) -> Iterator[Any]:
+    """Return the attempts of one request: backoff with jitter while it raises `UnavailableError`."""
+    return iter(
+        stamina.retry_context(
+            on=UnavailableError,
+            attempts=None,
+            timeout=BUDGET if succeeded_before else FIRST_BUDGET,
+            wait_initial=0.1,
+            wait_max=5.0,
+            wait_jitter=1.0,
+        )
+    )
+
+
+def translate(error: Exception, settings: BucketSettings, operation: str, key: str) -> StoreError:
+    """Return our error for one of botocore's; `UnavailableError` means that trying again may help."""
+    where = f"{operation} {settings.bucket}/{key}".rstrip("/") + f" at {settings.endpoint}"
+    if isinstance(error, boto.ClientError):
+        return _answered(error, settings, operation, key, where)
+    if isinstance(error, boto.SSLError):
+        return StoreError(
+            f"{where}: TLS failed: {error}; for a private CA set DTOOL_ECS_CA_BUNDLE_{settings.bucket}"
+        )
+    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.ResponseStreamingError)):
+        return UnavailableError(
+            f"{where}: no answer ({type(error).__name__}); the endpoint comes from {settings.origin('endpoint')}"
+        )
+    if isinstance(error, boto.BotoCoreError):
+        return StoreError(f"{where}: {error}")
+    return UnavailableError(f"{where}: the answer was cut short ({type(error).__name__})")
+
+
+def _answered(
+    error: boto.ClientError, settings: BucketSettings, operation: str, key: str, where: str
+) -> StoreError:
+    response: dict[str, Any] = dict(error.response)
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    said = f"{where}: {code}"
+    if code == "NoSuchBucket":
+        return NoSuchBucketError(
+            f"bucket {settings.bucket!r} does not exist at {settings.endpoint} (endpoint from "
+            f"{settings.origin('endpoint')}); a bucket is never made silently, ask its administrator"
+        )
+    if code in ("NoSuchKey", "404", "NotFound") or (status == 404 and code != "NoSuchUpload"):
+        return NoSuchKeyError(f"{where}: no such key")
+    if code == "RequestTimeTooSkewed":
+        return CredentialsError(f"{said}: this computer's clock is off by {_skew(response)}; set it right")
+    if code in _CREDENTIAL_CODES or status == 401:
+        return CredentialsError(
+            f"{said}: check the access key (from {settings.origin('access_key_id')}) and its secret "
+            f"(from {settings.origin('secret_access_key')})"
+            + ("" if settings.namespace else ", or set the namespace if the user belongs to one")
+        )
+    if code in ("AccessDenied", "403") or status == 403:
+        action = _ACTIONS.get(operation, operation)
+        return AccessDeniedError(
+            f"{said}: the policy of bucket {settings.bucket!r} does not allow {action} on key {key!r} to the user "
+            f"of the access key from {settings.origin('access_key_id')}; if it allows a prefix only, set "
+            f"DTOOL_ECS_DATASET_PREFIX_{settings.bucket} to it (now {settings.dataset_prefix!r}, from "
+            f"{settings.origin('dataset_prefix')})"
+        )
+    if code == "PreconditionFailed" or (status in (409, 412) and operation == "PutObject"):
+        return AlreadyExistsError(f"{where}: the key exists")
+    if code in _TRANSIENT_CODES or status >= 500 or status == 429:
+        return UnavailableError(f"{said} (status {status})")
+    message = str(response.get("Error", {}).get("Message") or "")
+    return StoreError(f"{said} {message}".rstrip() + f" (status {status})")
+
+
+def _skew(response: dict[str, Any]) -> str:
+    """Tell how far this clock is from the store's, by the Date header of its answer."""
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        theirs = email.utils.parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError):
+        return "more than the store allows"
+    offset = datetime.datetime.now(datetime.timezone.utc) - theirs
+    return f"{offset.total_seconds():+.0f} s"

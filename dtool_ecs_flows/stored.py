@@ -1,0 +1,292 @@
+"""One dataset in one bucket, part by part. What the storage broker and the operations on whole datasets share.
+
+Building a `StoredDataset` makes no request; the first use of a key reads the registration key, once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    FrozenDatasetError,
+    ManifestError,
+    NoSuchKeyError,
+    NotADatasetError,
+    StoreError,
+)
+from dtool_ecs_flows.layout import DatasetKeys
+from dtool_ecs_flows.models import Item
+from dtool_ecs_flows.settings import resolve
+from dtool_ecs_flows.store import ObjectInfo, Store, open_store
+
+logger = logging.getLogger(__name__)
+
+
+class StoredDataset:
+    """The objects of one dataset. Thread-safe, but for two first uses at once, which may both read the prefix."""
+
+    def __init__(self, store: Store, uuid: str) -> None:
+        self.store = store
+        self.uuid = uuid
+        self._keys: DatasetKeys | None = None
+
+    @classmethod
+    def at(cls, uri: str, config_path: str | None = None) -> StoredDataset:
+        """Return the dataset of an `ecs://bucket/uuid` URI, whether it exists or not.
+
+        Raises:
+            SettingsError: the bucket's settings are not complete.
+            UnsafeNameError: the URI has another form.
+        """
+        bucket, uuid = layout.parse_uri(uri)
+        return cls(open_store(resolve(bucket, config_path=config_path)), uuid)
+
+    @property
+    def uri(self) -> str:
+        """The dataset's URI."""
+        return layout.dataset_uri(self.store.bucket, self.uuid)
+
+    # --- where it is ---
+
+    @property
+    def keys(self) -> DatasetKeys:
+        """The dataset's keys: under the prefix that is registered, or else the one that is configured."""
+        if self._keys is None:
+            registered = self._registered_prefix()
+            if registered is None:
+                return DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
+            self._keys = DatasetKeys(registered, self.uuid)
+        return self._keys
+
+    @keys.setter
+    def keys(self, keys: DatasetKeys) -> None:
+        self._keys = keys
+
+    def is_registered(self) -> bool:
+        """Whether there is a registration key."""
+        return self._keys is not None or self._registered_prefix() is not None
+
+    def _registered_prefix(self) -> str | None:
+        key = layout.registration_key(self.uuid)
+        try:
+            body = self.store.get(key).body
+        except NoSuchKeyError:
+            return None
+        return documents.parse_prefix(body, f"{self.store.bucket}/{key}")
+
+    # --- creating ---
+
+    def create(self, admin: Mapping[str, Any]) -> None:
+        """Make it a proto dataset: registration key, structure, explanation, administrative metadata, in this order.
+
+        A proto dataset that is there is taken up as it is. What this call made is taken back where the rest could not
+        be written.
+
+        Raises:
+            FrozenDatasetError: it is there and frozen.
+        """
+        made = self.create_structure()
+        with self._taken_back(made):
+            self.put_admin({**_without(admin, "frozen_at"), "type": "protodataset"})
+
+    def create_structure(self) -> bool:
+        """Do all of `create` but its last step; return whether this call registered the dataset."""
+        made = self._register()
+        with self._taken_back(made):
+            if not made:
+                self.refuse_frozen()
+            keys = self.keys
+            self.store.put(keys.structure, documents.dump(documents.structure(self.uuid), sort_keys=True))
+            self.store.put(keys.dtool_readme, documents.README_TXT.encode())
+        return made
+
+    @contextmanager
+    def _taken_back(self, made: bool) -> Iterator[None]:
+        """Take the first objects of the dataset back where this fails and they were made by this call."""
+        try:
+            yield
+        except BaseException:
+            if made:
+                self._unregister()
+            raise
+
+    def _register(self) -> bool:
+        """Write the registration key where there is none; return whether this call made it."""
+        if self.is_registered():
+            _ = self.keys
+            return False
+        keys = DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
+        try:
+            self.store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
+        except AlreadyExistsError:  # another process was faster: its prefix counts
+            return False
+        self._keys = keys
+        return True
+
+    def _unregister(self) -> None:
+        keys, self._keys = self.keys, None
+        try:
+            self.store.delete([keys.admin_metadata, keys.structure, keys.dtool_readme])
+        except AccessDeniedError:
+            pass  # what may not be written is not there
+        try:
+            self.store.delete([keys.registration])
+        except StoreError as error:
+            logger.warning("registration key %s could not be taken back: %s", keys.registration, error)
+
+    def refuse_frozen(self) -> None:
+        """Raise `FrozenDatasetError` where the dataset is frozen."""
+        try:
+            admin = self.admin()
+        except NoSuchKeyError:
+            return
+        if admin["type"] == "dataset":
+            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
+
+    # --- administrative metadata ---
+
+    def admin(self) -> dict[str, Any]:
+        """Return the administrative metadata.
+
+        Raises:
+            NoSuchKeyError: there is none: no dataset.
+            ManifestError: it cannot be read.
+        """
+        key = self.keys.admin_metadata
+        stored = self.store.get(key)
+        return documents.parse_admin(stored.body, stored.info.metadata, f"{self.store.bucket}/{key}")
+
+    def frozen_admin(self) -> dict[str, Any]:
+        """Return the administrative metadata of a frozen dataset.
+
+        Raises:
+            NotADatasetError: there is no dataset, or it is not frozen yet.
+        """
+        try:
+            admin = self.admin()
+        except NoSuchKeyError:
+            raise NotADatasetError(f"{self.uri} is not a dataset: it has no administrative metadata") from None
+        if admin["type"] != "dataset":
+            raise NotADatasetError(f"{self.uri} is a proto dataset: it has not been frozen yet")
+        return admin
+
+    def put_admin(self, admin: Mapping[str, Any]) -> None:
+        """Write the administrative metadata. Turning its `type` to `dataset` freezes."""
+        self.store.put(
+            self.keys.admin_metadata,
+            json.dumps(dict(admin)).encode(),
+            metadata=documents.admin_as_user_metadata(admin),
+        )
+
+    # --- documents ---
+
+    def text(self, key: str) -> str:
+        """Return an object as text."""
+        try:
+            return self.store.get(key).body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{self.store.bucket}/{key} is no UTF-8 text: {error}") from None
+
+    def readme(self) -> str:
+        """Return the descriptive metadata; empty where none was written."""
+        try:
+            return self.text(self.keys.readme)
+        except NoSuchKeyError:
+            return ""
+
+    def update_readme(self, text: str) -> None:
+        """Write the descriptive metadata, after keeping the old text under a key with the time (UTC)."""
+        old = self.store.get(self.keys.readme).body
+        self.store.put(self.keys.readme_backup(time.time()), old)
+        self.store.put(self.keys.readme, text.encode("utf-8"))
+
+    def readme_backups(self) -> list[str]:
+        """Return the keys of the descriptive metadata's history."""
+        return [info.key for info in self.store.list(self.keys.readme + "-")]
+
+    def names(self, start: str, suffix: str = "") -> list[str]:
+        """Return the sorted names of what lies directly below a key: of overlays, annotations or tags."""
+        names = (layout.name_from_key(info.key, start, suffix) for info in self.store.list(start))
+        return sorted(name for name in names if name is not None)
+
+    def document(self, key: str) -> Any:
+        """Return a JSON document.
+
+        Raises:
+            ManifestError: it is no JSON.
+        """
+        return documents.parse_json(self.store.get(key).body, f"{self.store.bucket}/{key}")
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest as it stands.
+
+        Raises:
+            ManifestError: there is none, or it cannot be read.
+        """
+        try:
+            manifest = self.document(self.keys.manifest)
+        except NoSuchKeyError:
+            raise ManifestError(f"manifest unreadable: {self.store.bucket}/{self.keys.manifest} is missing") from None
+        documents.items_of_manifest(manifest, f"{self.store.bucket}/{self.keys.manifest}")
+        return dict(manifest)
+
+    def put_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest."""
+        self.store.put(self.keys.manifest, documents.dump(manifest, sort_keys=True))
+
+    # --- items ---
+
+    def listed_items(self) -> dict[str, ObjectInfo]:
+        """Return the objects below `data/` by identifier; one request per 1,000."""
+        start = self.keys.data
+        return {info.key[len(start) :]: info for info in self.store.list(start) if info.key != start}
+
+    def item_of(self, info: ObjectInfo) -> Item:
+        """Return the item that a listed object is, by its user metadata; one request.
+
+        Raises:
+            ManifestError: it has no handle that fits its key, or no checksum (as after an upload through an old
+                signed URL).
+        """
+        identifier = info.key[len(self.keys.data) :]
+        head = self.store.head(info.key)
+        relpath = layout.relpath_from_handle(head.metadata.get("handle", ""), identifier)
+        checksum = head.metadata.get("checksum", "")
+        if relpath is None or not checksum:
+            raise ManifestError(
+                f"object {self.store.bucket}/{info.key} has no usable {'handle' if relpath is None else 'checksum'} "
+                "in its user metadata, so it cannot be told which item it is; put the item again"
+            )
+        return Item(identifier, relpath, info.size, checksum, info.last_modified)
+
+    # --- metadata of items, until the freeze ---
+
+    def fragments(self) -> dict[tuple[str, str], str]:
+        """Return the keys of metadata of items by `(identifier, name)`."""
+        start = self.keys.fragments
+        found = {}
+        for info in self.store.list(start):
+            parts = layout.fragment_from_key(info.key, start)
+            if parts is not None:
+                found[parts] = info.key
+        return found
+
+
+def registered(store: Store) -> Iterator[tuple[str, ObjectInfo]]:
+    """Yield UUID and registration key of each dataset in a bucket, from the listing pages alone."""
+    for info in store.list(layout.REGISTRATION_PREFIX):
+        uuid = layout.registered_uuid(info.key)
+        if uuid is not None:
+            yield uuid, info
+
+
+def _without(admin: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in admin.items() if name != key}

@@ -1,0 +1,203 @@
+"""Many items at once, within bounds: threads, memory, and how to stop.
+
+Memory: what is in flight never passes `MEMORY` bytes of content, whatever the number and the sizes of the items; one
+part may be larger than its share only above 160 GB, where 10,000 parts make it so (`part_size`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextvars
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dtool_ecs_flows.errors import StoppedError
+
+SINGLE_PUT = 8 * 1024**2
+"""Bytes; an item up to this size is one request, a larger one is moved in parts."""
+
+MEMORY = 128 * 1024**2
+"""Bytes of content in flight in one transfer, all threads together."""
+
+_PART = 16 * 1024**2
+_MAX_PARTS = 10_000  # S3's limit for a multipart upload
+_AHEAD = 6  # parts of one item that are read before their turn
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+def part_size(size: int) -> int:
+    """Return the size of a part, in bytes: 16 MiB, or more where 10,000 parts would not hold the item."""
+    needed = -(-size // _MAX_PARTS)
+    mib = 1024**2
+    return max(_PART, -(-needed // mib) * mib)
+
+
+def md5_of(data: Any) -> str:
+    """Return the MD5 of some bytes, in hex."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+class _Memory:
+    """Bytes that may be in flight. A request for more than there is in all is met alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int, *, block: bool = True) -> bool:
+        with self._changed:
+            while self._used and self._used + size > self._limit:
+                if not block:
+                    return False
+                self._changed.wait()
+            self._used += size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+
+class Transfer:
+    """The threads and the memory of one operation. A context manager: on leaving, no thread of it runs any more.
+
+    Args:
+        workers: how many requests at once.
+        stop: set it from any thread, and the operation ends with `StoppedError` after the requests under way.
+    """
+
+    def __init__(self, workers: int, stop: threading.Event | None = None) -> None:
+        self._workers = workers
+        self._asked = stop or threading.Event()
+        self._failed = threading.Event()
+        self._memory = _Memory(MEMORY)
+        self._items = ThreadPoolExecutor(workers, "dtool-ecs-item")
+        # Parts run in threads of their own: an item waits for its parts, and must not take the place they need.
+        self._parts = ThreadPoolExecutor(workers, "dtool-ecs-part")
+
+    def __enter__(self) -> Transfer:
+        """Return the transfer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End all threads; what was not begun is dropped."""
+        if error is not None:
+            self._failed.set()
+        self._items.shutdown(cancel_futures=True)
+        self._parts.shutdown(cancel_futures=True)
+
+    def check(self) -> None:
+        """Raise `StoppedError` where the operation was asked to stop, or has failed elsewhere."""
+        if self._asked.is_set() or self._failed.is_set():
+            raise StoppedError("stopped; the same call again does the rest")
+
+    def each(self, jobs: Iterable[J], work: Callable[[J], R]) -> Iterator[tuple[J, R | Exception]]:
+        """Do `work` on every job, many at once; yield each job with its result or its error, as they are done.
+
+        Jobs are taken from the iterable a few ahead, so it may be endless. Each runs in a copy of the caller's
+        context. Leaving the iteration early stops the rest.
+        """
+        waiting: dict[Future[R], J] = {}
+        queue = iter(jobs)
+        more = True
+        try:
+            while more or waiting:
+                self.check()
+                while more and len(waiting) < 2 * self._workers:
+                    try:
+                        job = next(queue)
+                    except StopIteration:
+                        more = False
+                    else:
+                        context = contextvars.copy_context()
+                        waiting[self._items.submit(context.run, self._begin, work, job)] = job
+                # The time-out lets a signal handler and `stop` be heard while requests are slow.
+                for future in wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                    job = waiting.pop(future)
+                    error = future.exception()
+                    if isinstance(error, Exception):
+                        yield job, error
+                    elif error is not None:
+                        raise error
+                    else:
+                        yield job, future.result()
+        except BaseException:
+            self._failed.set()
+            for future in waiting:
+                future.cancel()
+            raise
+
+    def _begin(self, work: Callable[[J], R], job: J) -> R:
+        self.check()
+        return work(job)
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold memory for some bytes; waits until there is enough."""
+        self._memory.take(size)
+        try:
+            yield
+        finally:
+            self._memory.give(size)
+
+    def parts(self, read: Callable[[int, int], Any], size: int, *, ahead: bool) -> Iterator[tuple[int, Any]]:
+        """Yield `(offset, bytes)` of an item in order, in parts of `part_size`.
+
+        With `ahead`, the next parts are read by other threads meanwhile. The memory of a part is held until `release`
+        is called with its length, by whoever is last to use it.
+        """
+        step = part_size(size)
+        offsets = collections.deque(range(0, size, step) or [0])  # an empty item is read too: it may be missing
+        window: collections.deque[tuple[int, int, Future[Any]]] = collections.deque()
+        depth = _AHEAD if ahead else 1
+        try:
+            while offsets or window:
+                self.check()
+                while offsets and len(window) < depth:
+                    length = min(step, size - offsets[0])
+                    if not self._memory.take(length, block=not window):
+                        break
+                    offset = offsets.popleft()
+                    future = self._parts.submit(read, offset, length) if ahead else _done(read, offset, length)
+                    window.append((offset, length, future))
+                offset, length, future = window[0]
+                data = future.result()
+                window.popleft()
+                yield offset, data
+        finally:
+            for _, length, future in window:
+                future.cancel()
+                wait([future])
+                self._memory.give(length)
+
+    def release(self, length: int) -> None:
+        """Give the memory of a part back."""
+        self._memory.give(length)
+
+    def submit_part(self, work: Callable[[], R]) -> Future[R]:
+        """Run something that belongs to a part in a thread of its own."""
+        return self._parts.submit(contextvars.copy_context().run, work)
+
+
+def _done(read: Callable[[int, int], Any], offset: int, length: int) -> Future[Any]:
+    """Read at once, and return the outcome in the form of one that was read ahead."""
+    future: Future[Any] = Future()
+    try:
+        future.set_result(read(offset, length))
+    except Exception as error:
+        future.set_exception(error)
+    return future
