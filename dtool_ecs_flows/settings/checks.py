@@ -88,11 +88,11 @@ def check_bucket(value: str) -> str:
 
 def check_endpoint(value: str) -> str:
     """Return an http(s) URL without trailing slash."""
-    value = value.rstrip("/")
     if not value:
         raise ValueError(f"is empty; {_URL_EXAMPLE}")
     if "://" not in value:
         raise ValueError(f"has no scheme; {_URL_EXAMPLE}")
+    value = value.rstrip("/")
     try:
         parts = urlsplit(value)
         good = bool(parts.hostname) and parts.port != 0
@@ -120,7 +120,11 @@ def check_key(value: str) -> str:
 
 def check_secret(value: SecretStr) -> SecretStr:
     """Refuse what cannot be the secret half, without showing it."""
-    return SecretStr(check_key(value.get_secret_value().strip()))
+    text: object = value.get_secret_value()
+    # pydantic takes any SecretStr as it is, whatever was wrapped.
+    if not isinstance(text, str):
+        raise ValueError("must be text")  # noqa: TRY004  # pydantic collects ValueErrors only
+    return SecretStr(check_key(text.strip()))
 
 
 def check_prefix(value: str) -> str:
