@@ -42,9 +42,7 @@ MAX_CELL = 300
 """Characters of one cell."""
 
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
-_INVISIBLE = re.compile(
-    "[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
-)
+_INVISIBLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff\\ud800-\\udfff]")
 
 
 def one_line(text: str, limit: int = MAX_CELL) -> str:
@@ -171,9 +169,9 @@ def _run_row(dataset: DatasetOutcome) -> list[str]:
 
 def dataset_list_summary(listing: DatasetList) -> str:
     """Say as markdown what a listing holds, the problems first."""
-    frozen = sum(dataset.type == "dataset" for dataset in listing)
-    unfinished = sum(dataset.type == "protodataset" for dataset in listing)
-    problems = [dataset for dataset in listing if dataset.problem]
+    frozen = sum(dataset.type == "dataset" for dataset in listing.datasets)
+    unfinished = sum(dataset.type == "protodataset" for dataset in listing.datasets)
+    problems = [dataset for dataset in listing.datasets if dataset.problem]
     text = f"**{plural(len(listing), 'dataset')}** in {code(listing.base_uri)}: {frozen:,} frozen"
     text += f", {unfinished:,} unfinished" if unfinished else ""
     text += f", {len(problems):,} with a problem" if problems else ""
@@ -292,11 +290,9 @@ class ProgressBar:
             artifact = ProgressArtifact(progress=percent, description=self._description)
             self._artifact = artifact.create(_sync=True).id  # type: ignore[call-arg, union-attr]  # async_dispatch
         else:
-            update_progress_artifact(self._artifact, percent, _sync=True)  # type: ignore[call-arg, unused-coroutine]
+            update_progress_artifact(self._artifact, percent, _sync=True)  # type: ignore[call-arg]
 
 
 def _percent(progress: Progress) -> float:
-    done, total = (
-        (progress.bytes_done, progress.bytes) if progress.bytes else (progress.items_done, progress.items)
-    )
+    done, total = (progress.bytes_done, progress.bytes) if progress.bytes else (progress.items_done, progress.items)
     return min(100.0, 100.0 * done / total) if total else 0.0

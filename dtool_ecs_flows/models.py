@@ -6,7 +6,7 @@ Prefect read them as JSON (`report.model_dump_json()`). Sizes are bytes, times a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -125,17 +125,16 @@ class DatasetInfo(Report):
 
 
 class DatasetList(Report):
-    """What `list_datasets` found, sorted by name and UUID."""
+    """What `list_datasets` found, sorted by name and UUID.
+
+    Iterate over `datasets`: a model of its own iteration breaks Prefect, which looks into results by `dict(model)`.
+    """
 
     base_uri: str
     datasets: tuple[DatasetInfo, ...]
     orphans: tuple[str, ...] = ()
     """UUIDs that are registered but have no administrative metadata."""
     seconds: float
-
-    def __iter__(self) -> Iterator[DatasetInfo]:  # type: ignore[override]  # a listing is iterated by dataset
-        """Iterate over the datasets."""
-        return iter(self.datasets)
 
     def __len__(self) -> int:
         """Return the number of datasets."""

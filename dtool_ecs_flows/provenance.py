@@ -6,6 +6,7 @@ password, a key or a token by stars. Outside of a run there is no run to tell of
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import subprocess
@@ -40,7 +41,9 @@ MAX_ENTRIES = 100
 
 _HIDDEN = "**********"
 _SECRET_NAME = re.compile(r"passw|secret|token|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
-_URL_SECRETS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])(X-Amz-[^=&\s]*|[^=&\s]*(?:sig|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE)
+_URL_SECRETS = re.compile(
+    r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])(X-Amz-[^=&\s]*|[^=&\s]*(?:sig|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE
+)
 
 
 @contextmanager
@@ -191,21 +194,28 @@ def _recordable(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        text = _URL_SECRETS.sub(_HIDDEN, value)
-        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(value)} characters)"
-    if isinstance(value, (SecretStr, SecretBytes)):
-        return _HIDDEN
+        return _text(value)
     if isinstance(value, Block):
-        name = value._block_document_name or "not saved"
-        return f"block {value.get_block_type_slug()}/{name}"
+        return f"block {value.get_block_type_slug()}/{getattr(value, '_block_document_name', None) or 'not saved'}"
     if isinstance(value, BaseModel):
         return _mapping({name: getattr(value, name) for name in type(value).model_fields})
     if isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, (list, tuple, set, frozenset)):
         return _sequence(list(value))
+    return _other(value)
+
+
+def _text(value: str) -> str:
+    text = _URL_SECRETS.sub(_HIDDEN, value)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return _HIDDEN
     if isinstance(value, Enum):
         return _recordable(value.value)
     if isinstance(value, (PurePath, UUID, date, datetime, timedelta)):

@@ -68,7 +68,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, UnavailableError)
 
 
-def _may_be_retried(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+def _may_be_retried(_task: Task[Any, Any], _task_run: TaskRun, state: State[Any]) -> bool:
     error = state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
     return isinstance(error, BaseException) and is_transient(error) and not StopSignal().is_set()
 
@@ -155,7 +155,7 @@ def _operation(verb: str, subject: str, *, retries: int = RETRIES) -> Callable[[
         return f"{verb} {_subject(parameters[subject])}"
 
     return task(
-        task_run_name=run_name,
+        task_run_name=run_name,  # type: ignore[arg-type]  # a protocol that no plain function fits
         retries=retries,
         retry_delay_seconds=RETRY_DELAY_SECONDS,
         retry_jitter_factor=0.5,
@@ -335,16 +335,12 @@ def verify_dataset(
             stop=StopSignal(),
         )
     told = (one_line(report.name), report.items, human_bytes(report.bytes_read), len(report.findings))
-    logger.log(
-        logging.INFO if report.ok else logging.ERROR, "Verified %s: %d items, %s read, %d findings", *told
-    )
+    logger.log(logging.INFO if report.ok else logging.ERROR, "Verified %s: %d items, %s read, %d findings", *told)
     return report
 
 
 @_operation("delete", "name")
-def delete_dataset(
-    uri: str, name: str, *, buckets: Buckets = (), config_path: str | None = None
-) -> DeleteReport:
+def delete_dataset(uri: str, name: str, *, buckets: Buckets = (), config_path: str | None = None) -> DeleteReport:
     """Delete a dataset, content and registration, when `name` is its name.
 
     Args:

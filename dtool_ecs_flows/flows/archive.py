@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.flows.copying import MAX_AT_ONCE, choose, copy_all
+from dtool_ecs_flows.flows.copying import MAX_AT_ONCE, choose, copy_all, pool
 from dtool_ecs_flows.outcomes import RunReport
 from dtool_ecs_flows.tasks import list_datasets
 
@@ -61,12 +60,13 @@ class ArchiveOptions(BaseModel):
 DEFAULTS = ArchiveOptions()
 
 
-@flow(name="archive", description=DESCRIPTION, task_runner=ThreadPoolTaskRunner(max_workers=MAX_AT_ONCE))
+@flow(name="archive", description=DESCRIPTION, task_runner=pool())
 def archive(source_base_uri: str, bucket: EcsBucket, options: ArchiveOptions = DEFAULTS) -> RunReport:
     """Copy datasets into a bucket; running again does only what is missing.
 
     Args:
-        source_base_uri: Where the datasets are: a folder that the worker can read as file:///data/datasets, or another dtool base URI.
+        source_base_uri: Where the datasets are: a folder that the worker can read, as file:///data/datasets, or
+            another dtool base URI.
         bucket: The bucket that they go into.
         options: How to archive.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from dtool_ecs_flows.artifacts import artifact_key, one_line, run_headline, run_markdown
 from dtool_ecs_flows.blocks import EcsBucket
@@ -17,12 +18,17 @@ from dtool_ecs_flows.models import CopyReport, DatasetInfo, DatasetList
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunFailedError, RunReport
 from dtool_ecs_flows.tasks import copy_dataset, list_datasets, stops_with_flow
 
-__all__ = ["MAX_AT_ONCE", "choose", "copy_all"]
+__all__ = ["MAX_AT_ONCE", "choose", "copy_all", "pool"]
 
 MAX_AT_ONCE = 32
 """Datasets that can be copied at once in one flow run: the size of its pool of threads."""
 
 _Copies: TypeAlias = dict[PrefectFuture[CopyReport], DatasetInfo]
+
+
+def pool() -> TaskRunner[Any]:
+    """Return the task runner of a flow that copies datasets: bounded, as Prefect's own is not."""
+    return ThreadPoolTaskRunner(max_workers=MAX_AT_ONCE)
 
 
 def choose(listing: DatasetList, wanted: Sequence[str]) -> tuple[DatasetInfo, ...]:
@@ -38,7 +44,7 @@ def choose(listing: DatasetList, wanted: Sequence[str]) -> tuple[DatasetInfo, ..
     chosen: dict[str, DatasetInfo] = {}
     unknown = []
     for text in (wish.strip() for wish in wanted):
-        found = [info for info in listing if text in (info.name, info.uuid, info.uri.rstrip("/"), info.uri)]
+        found = [info for info in listing.datasets if text in (info.name, info.uuid, info.uri.rstrip("/"), info.uri)]
         if not found and "://" in text:
             found = [DatasetInfo(uri=text, uuid="", type="dataset")]
         if not found:
@@ -97,7 +103,7 @@ def copy_all(
 
 def _plan(datasets: Sequence[DatasetInfo], destination: str, bucket: EcsBucket) -> list[DatasetOutcome]:
     """Return what a run would do, by UUID."""
-    frozen = {info.uuid: info.uri for info in list_datasets(destination, buckets=bucket) if info.type == "dataset"}
+    frozen = {info.uuid: info.uri for info in list_datasets(destination, buckets=bucket).datasets if info.type == "dataset"}
     outcomes = []
     for info in datasets:
         outcome = _not_copyable(info)

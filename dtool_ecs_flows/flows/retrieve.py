@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.flows.copying import MAX_AT_ONCE, choose, copy_all
+from dtool_ecs_flows.flows.copying import MAX_AT_ONCE, choose, copy_all, pool
 from dtool_ecs_flows.outcomes import RunReport
 from dtool_ecs_flows.tasks import list_datasets
 
@@ -46,7 +45,7 @@ class RetrieveOptions(BaseModel):
 DEFAULTS = RetrieveOptions()
 
 
-@flow(name="retrieve", description=DESCRIPTION, task_runner=ThreadPoolTaskRunner(max_workers=MAX_AT_ONCE))
+@flow(name="retrieve", description=DESCRIPTION, task_runner=pool())
 def retrieve(
     datasets: list[str], bucket: EcsBucket, destination_base_uri: str, options: RetrieveOptions = DEFAULTS
 ) -> RunReport:
@@ -55,7 +54,8 @@ def retrieve(
     Args:
         datasets: Names, UUIDs or URIs of the datasets. A name that several datasets have stands for all of them.
         bucket: The bucket that they are in.
-        destination_base_uri: Where they go: a folder that the worker can write as file:///data/restored, or another dtool base URI.
+        destination_base_uri: Where they go: a folder that the worker can write, as file:///data/restored, or
+            another dtool base URI.
         options: How to retrieve.
 
     Returns:
