@@ -88,7 +88,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         return [layout.dataset_uri(bucket, uuid) for uuid, _ in registered(store)]
 
     @classmethod
-    def generate_uri(cls, name: str, uuid: str, base_uri: str) -> str:
+    def generate_uri(cls, name: str, uuid: str, base_uri: str) -> str:  # noqa: ARG003  # dtoolcore's signature
         """Return the URI of a dataset.
 
         Raises:
@@ -351,9 +351,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         if self._said is not None:
             return dict(self._said.get(identifier, {}))
         return {
-            name: self.dataset.document(key)
-            for (of, name), key in self.dataset.fragments().items()
-            if of == identifier
+            name: self.dataset.document(key) for (of, name), key in self.dataset.fragments().items() if of == identifier
         }
 
     # --- freezing ---

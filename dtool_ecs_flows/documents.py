@@ -1,4 +1,4 @@
-"""The JSON documents of a dataset, as pure functions: written as dtoolcore and dtool-s3 write them, read with suspicion.
+"""The JSON documents of a dataset, as pure functions: written as dtoolcore and dtool-s3 do, read with suspicion.
 
 Whoever can write to the bucket can write anything into these, so every reader here checks types and names what is
 wrong.
@@ -133,9 +133,7 @@ def parse_admin(body: bytes, user_metadata: Mapping[str, str], where: str) -> di
             try:
                 admin[key] = float(admin[key])
             except (TypeError, ValueError):
-                raise ManifestError(
-                    f"administrative metadata in {where}: {key} is no number: {admin[key]!r}"
-                ) from None
+                raise ManifestError(f"administrative metadata in {where}: {key} is no number: {admin[key]!r}") from None
     return admin
 
 

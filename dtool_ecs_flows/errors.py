@@ -48,7 +48,7 @@ class StoppedError(EcsFlowsError):
     """The operation was asked to stop; what is there can be resumed."""
 
 
-class StoreError(EcsFlowsError, StorageBrokerOSError):
+class StoreError(EcsFlowsError, StorageBrokerOSError):  # type: ignore[misc]  # dtoolcore has no types
     """The object store refused a request, or could not be reached.
 
     It is dtoolcore's error too, because the `dtool` command shows that one without a traceback.
@@ -87,7 +87,7 @@ class NotADatasetError(DatasetError, LookupError):
     """There is no dataset (or not one of the needed type) under this URI."""
 
 
-class FrozenDatasetError(DatasetError, StorageBrokerOSError, FileExistsError):
+class FrozenDatasetError(DatasetError, StorageBrokerOSError, FileExistsError):  # type: ignore[misc]
     """A frozen dataset would have been written over."""
 
 
@@ -103,9 +103,7 @@ class CorruptItemError(DatasetError, ValueError):
     """An item's bytes do not have the hash that the manifest says."""
 
     def __init__(self, relpath: str, *, expected: str, actual: str, where: str) -> None:
-        super().__init__(
-            f"item {relpath!r} is corrupt in {where}: expected {expected}, found {actual}"
-        )
+        super().__init__(f"item {relpath!r} is corrupt in {where}: expected {expected}, found {actual}")
         self.relpath = relpath
         self.expected = expected
         self.actual = actual

@@ -132,9 +132,7 @@ def send(dataset: StoredDataset, item: Item, source: ItemSource, transfer: Trans
     return _send_parts(dataset, item, source, transfer), ""
 
 
-def _send_whole(
-    dataset: StoredDataset, item: Item, source: ItemSource, transfer: Transfer
-) -> tuple[str, str]:
+def _send_whole(dataset: StoredDataset, item: Item, source: ItemSource, transfer: Transfer) -> tuple[str, str]:
     read = source.open_reader(item)
     with transfer.hold(item.size):
         data = read(0, item.size)

@@ -78,10 +78,8 @@ def check_name(name: str, what: str) -> str:
     Raises:
         UnsafeNameError: it is empty, longer than 80, or has other characters than `0-9 a-z A-Z - _ .`.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UnsafeNameError(
-            f"{what} {name!r} is not valid: 1 to 80 of the characters 0-9 a-z A-Z - _ . are allowed"
-        )
+    if not _NAME.fullmatch(name):
+        raise UnsafeNameError(f"{what} {name!r} is not valid: 1 to 80 of the characters 0-9 a-z A-Z - _ . are allowed")
     return name
 
 
@@ -239,9 +237,7 @@ class DatasetKeys:
         return name in _FILES or any(name.startswith(folder) for folder in folders)
 
 
-_FILES = frozenset(
-    {"dtool", "README.yml", "README.txt", "structure.json", "manifest.json", "http_manifest.json"}
-)
+_FILES = frozenset({"dtool", "README.yml", "README.txt", "structure.json", "manifest.json", "http_manifest.json"})
 
 
 def name_from_key(key: str, start: str, suffix: str = "") -> str | None:

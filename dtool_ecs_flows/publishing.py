@@ -35,11 +35,9 @@ def publish(dataset: StoredDataset) -> str:
     settings, store, keys = dataset.store.settings, dataset.store, dataset.keys
     admin = dataset.frozen_admin()
     expiry = settings.publish_expiry
-    url: Callable[[str], str]
-    if expiry is None:
-        url = store.make_public
-    else:
-        url = partial(store.sign_get, expiry=check_expiry(expiry))
+    url: Callable[[str], str] = (
+        store.make_public if expiry is None else partial(store.sign_get, expiry=check_expiry(expiry))
+    )
     parts = _keys_of(dataset)
     with Transfer(settings.concurrency) as transfer:
         urls: dict[str, str] = {}

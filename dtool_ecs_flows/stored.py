@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dtool_ecs_flows import documents, layout
@@ -133,10 +133,8 @@ class StoredDataset:
 
     def _unregister(self) -> None:
         keys, self._keys = self.keys, None
-        try:
+        with suppress(AccessDeniedError):  # what may not be written is not there
             self.store.delete([keys.admin_metadata, keys.structure, keys.dtool_readme])
-        except AccessDeniedError:
-            pass  # what may not be written is not there
         try:
             self.store.delete([keys.registration])
         except StoreError as error:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from typing_extensions import Self
+
 from dtool_ecs_flows.errors import StoppedError
 
 SINGLE_PUT = 8 * 1024**2
@@ -84,7 +86,7 @@ class Transfer:
         # Parts run in threads of their own: an item waits for its parts, and must not take the place they need.
         self._parts = ThreadPoolExecutor(workers, "dtool-ecs-part")
 
-    def __enter__(self) -> Transfer:
+    def __enter__(self) -> Self:
         """Return the transfer."""
         return self
 
@@ -198,6 +200,6 @@ def _done(read: Callable[[int, int], Any], offset: int, length: int) -> Future[A
     future: Future[Any] = Future()
     try:
         future.set_result(read(offset, length))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # handed on, whatever it is
         future.set_exception(error)
     return future

@@ -36,7 +36,7 @@ class BrokerDestination:
         """Return the administrative metadata of what is there; None where nothing is."""
         return dict(self._broker.get_admin_metadata()) if self._broker.has_admin_metadata() else None
 
-    def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
+    def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:  # noqa: ARG002  # given when built
         """Make it a proto dataset, or take up the one that is there."""
         there = self.existing()
         if there is None:
@@ -94,9 +94,7 @@ class BrokerDestination:
                 wrong.append(
                     (
                         item.relpath,
-                        CorruptItemError(
-                            item.relpath, expected=f"{item.size} bytes", actual=actual, where=self.uri
-                        ),
+                        CorruptItemError(item.relpath, expected=f"{item.size} bytes", actual=actual, where=self.uri),
                     )
                 )
         wrong += [(key, CorruptItemError(key, expected="none", actual="an item", where=self.uri)) for key in sizes]

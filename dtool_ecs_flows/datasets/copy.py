@@ -111,9 +111,7 @@ def open_destination(base_uri: str, admin: Mapping[str, Any], config_path: str |
     return BrokerDestination(base_uri, admin, config_path)
 
 
-def write_documents(
-    destination: Destination, readme: str, tags: Iterable[str], annotations: Mapping[str, Any]
-) -> None:
+def write_documents(destination: Destination, readme: str, tags: Iterable[str], annotations: Mapping[str, Any]) -> None:
     """Write what describes a dataset."""
     destination.put_readme(readme)
     for tag in tags:

@@ -88,7 +88,7 @@ class DatasetWriter:
     def put_bytes(self, data: bytes, relpath: str) -> str:
         """Put some bytes into the dataset as an item; return its identifier."""
         source = ItemSource(
-            lambda item: lambda offset, length: data[offset : offset + length],
+            lambda _: lambda offset, length: data[offset : offset + length],
             hash_function=documents.HASH_FUNCTION,
             where="memory",
         )

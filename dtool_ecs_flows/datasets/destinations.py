@@ -119,9 +119,7 @@ class EcsDestination:
                 layout.item_metadata(item.relpath, item.hash),
             )
         except NoSuchKeyError:
-            raise CorruptItemError(
-                item.relpath, expected="an object", actual="none", where=source.where
-            ) from None
+            raise CorruptItemError(item.relpath, expected="an object", actual="none", where=source.where) from None
         except AccessDeniedError:  # this user may not read there: the bytes pass through here, as the other user
             self._server_side = False
             return False

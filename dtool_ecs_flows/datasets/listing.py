@@ -66,39 +66,44 @@ def list_datasets(
 
 
 def _in_bucket(store: Store, tags: bool, workers: int) -> tuple[list[DatasetInfo], list[str]]:
-    by_body: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for uuid, info in registered(store):
-        # Equal size and MD5 are an equal prefix; any other ETag says nothing, so that key stands alone.
-        by_body[(info.size, info.etag if is_md5(info.etag) else uuid)].append(uuid)
     found: list[DatasetInfo] = []
     orphans: list[str] = []
     with Transfer(workers) as transfer:
-
-        def prefix_of(group: tuple[int, str]) -> str | ManifestError:
-            size, etag = group
-            configured = store.settings.dataset_prefix.encode()
-            for known in (b"", configured):
-                if size == len(known) and (not known or etag == md5_of(known)):
-                    return known.decode()
-            key = layout.registration_key(by_body[group][0])
-            try:
-                return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
-            except ManifestError as error:
-                return error
-
-        datasets: list[tuple[str, str | ManifestError]] = []
-        for group, prefix in transfer.each(list(by_body), prefix_of):
-            if isinstance(prefix, Exception) and not isinstance(prefix, ManifestError):
-                raise prefix
-            datasets += [(uuid, prefix) for uuid in by_body[group]]
-        for (uuid, _), info in transfer.each(datasets, lambda known: _info(store, *known, tags)):
-            if isinstance(info, Exception):
-                raise info
-            if info is None:
+        known = _prefixes(store, transfer)
+        for (uuid, _), line in transfer.each(known, lambda one: _info(store, *one, tags)):
+            if isinstance(line, Exception):
+                raise line
+            if line is None:
                 orphans.append(uuid)
             else:
-                found.append(info)
+                found.append(line)
     return found, orphans
+
+
+def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | ManifestError]]:
+    """Return each registered UUID with its prefix, or with why its registration key cannot be read."""
+    by_body: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for uuid, key in registered(store):
+        # Equal size and MD5 are an equal prefix; any other ETag says nothing, so that key stands alone.
+        by_body[(key.size, key.etag if is_md5(key.etag) else uuid)].append(uuid)
+
+    def prefix_of(body: tuple[int, str]) -> str | ManifestError:
+        size, etag = body
+        for guess in (b"", store.settings.dataset_prefix.encode()):
+            if size == len(guess) and (not guess or etag == md5_of(guess)):
+                return guess.decode()
+        key = layout.registration_key(by_body[body][0])
+        try:
+            return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
+        except ManifestError as error:
+            return error
+
+    prefixes: list[tuple[str, str | ManifestError]] = []
+    for body, prefix in transfer.each(list(by_body), prefix_of):
+        if isinstance(prefix, Exception) and not isinstance(prefix, ManifestError):
+            raise prefix
+        prefixes += [(uuid, prefix) for uuid in by_body[body]]
+    return prefixes
 
 
 def _info(store: Store, uuid: str, prefix: str | ManifestError, tags: bool) -> DatasetInfo | None:

@@ -66,7 +66,7 @@ def verify_dataset(
         else:
             findings += _structure(source)
             there = source.present()
-            findings += _presence(source, items, there)
+            findings += _presence(items, there)
             if read:
                 whole = [item for item in items.values() if there.get(item.identifier) == item.size]
                 workers = concurrency or concurrency_for(uri, config_path=config_path)
@@ -105,7 +105,7 @@ def _structure(source: Source) -> list[Finding]:
     return findings
 
 
-def _presence(source: Source, items: dict[str, Item], there: dict[str, int]) -> list[Finding]:
+def _presence(items: dict[str, Item], there: dict[str, int]) -> list[Finding]:
     findings = []
     for identifier, item in items.items():
         if identifier not in there:
@@ -131,13 +131,12 @@ def _content(
     source: Source, items: list[Item], transfer: Transfer, progress: ProgressCallback | None
 ) -> tuple[list[Finding], int]:
     findings: list[Finding] = []
-    done = bytes_read = 0
+    bytes_read = 0
     all_bytes = sum(item.size for item in items)
     item_source = source.item_source()
-    for item, result in transfer.each(
-        sorted(items, key=lambda item: -item.size), lambda item: _hash(item, item_source, transfer)
-    ):
-        done += 1
+    jobs = sorted(items, key=lambda item: -item.size)
+    hashed = transfer.each(jobs, lambda item: _hash(item, item_source, transfer))
+    for done, (item, result) in enumerate(hashed, start=1):
         if isinstance(result, CorruptItemError):
             findings.append(
                 Finding(

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ def is_md5(etag: str) -> bool:
 
 
 @functools.lru_cache(maxsize=32)
-def _open_store(settings: BucketSettings, pid: int) -> Store:
+def _open_store(settings: BucketSettings, _pid: int) -> Store:
     return Store(settings)
 
 
@@ -104,7 +104,7 @@ class Store:
             return self._call("HeadObject", key, {"Key": key}, functools.partial(_info, key))
         except (NoSuchKeyError, AccessDeniedError):
             # The answer to a HEAD has no body that would tell a missing key from a missing bucket: that of a GET has.
-            self._call("GetObject", key, {"Key": key, "Range": "bytes=0-0"}, lambda response: None)
+            self._call("GetObject", key, {"Key": key, "Range": "bytes=0-0"}, _nothing)
             raise
 
     def read(self, key: str, offset: int, length: int, size: int) -> memoryview:
@@ -164,9 +164,7 @@ class Store:
 
     # --- writing ---
 
-    def put(
-        self, key: str, body: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, body: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False) -> str:
         """Put a small object and return its ETag; the store checks its MD5.
 
         With `if_absent` nothing is written over an object that is there, where the store knows `If-None-Match`.
@@ -213,7 +211,7 @@ class Store:
         }
         return self._call("UploadPart", key, params, _etag)
 
-    def complete_upload(self, key: str, upload: str, etags: list[str], *, size: int, checksum: str) -> None:
+    def complete_upload(self, key: str, upload: str, etags: Sequence[str], *, size: int, checksum: str) -> None:
         """Make the parts one object of `size` bytes.
 
         Where the answer was lost, a repeated request meets `NoSuchUpload`: an object of this size and `checksum` then
@@ -222,7 +220,7 @@ class Store:
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
         params = {"Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
         try:
-            self._call("CompleteMultipartUpload", key, params, lambda response: None)
+            self._call("CompleteMultipartUpload", key, params, _nothing)
         except StoreError as error:
             if "NoSuchUpload" not in str(error):
                 raise
@@ -233,7 +231,7 @@ class Store:
     def abort_upload(self, key: str, upload: str) -> bool:
         """Throw the parts of an upload away; return False where the policy does not allow that."""
         try:
-            self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, lambda response: None)
+            self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, _nothing)
         except AccessDeniedError:
             return False
         except StoreError as error:
@@ -241,7 +239,7 @@ class Store:
                 raise
         return True
 
-    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+    def uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
         """Return `(key, upload id)` of unfinished multipart uploads below a prefix; none where that is not allowed."""
         found: list[tuple[str, str]] = []
         params: dict[str, Any] = {"Prefix": prefix}
@@ -260,19 +258,19 @@ class Store:
         """Copy an object of `size` bytes from another bucket of this endpoint, on the server, with new metadata."""
         origin = {"Bucket": source.bucket, "Key": source_key}
         if size <= MULTIPART_COPY_ABOVE:
-            params = {
+            whole = {
                 "Key": key,
                 "CopySource": origin,
                 "MetadataDirective": "REPLACE",
                 "Metadata": dict(metadata),
             }
-            self._call("CopyObject", key, params, lambda response: None)
+            self._call("CopyObject", key, whole, _nothing)
             return
         upload = self.begin_upload(key, metadata)
         try:
-            etags = []
+            etags: list[str] = []
             for number, offset in enumerate(range(0, size, _COPY_PART), start=1):
-                params = {
+                params: dict[str, Any] = {
                     "Key": key,
                     "UploadId": upload,
                     "PartNumber": number,
@@ -299,9 +297,9 @@ class Store:
             self._delete(batch)
         return count
 
-    def _delete(self, keys: list[str]) -> None:
+    def _delete(self, keys: Sequence[str]) -> None:
         if len(keys) == 1:
-            self._call("DeleteObject", keys[0], {"Key": keys[0]}, lambda response: None)
+            self._call("DeleteObject", keys[0], {"Key": keys[0]}, _nothing)
             return
 
         def check(response: dict[str, Any]) -> None:
@@ -316,7 +314,7 @@ class Store:
 
     def make_public(self, key: str) -> str:
         """Let everyone read an object, and return its plain URL."""
-        self._call("PutObjectAcl", key, {"Key": key, "ACL": "public-read"}, lambda response: None)
+        self._call("PutObjectAcl", key, {"Key": key, "ACL": "public-read"}, _nothing)
         return self.plain_url(key)
 
     def plain_url(self, key: str) -> str:
@@ -341,9 +339,7 @@ class Store:
 
     def _sign(self, operation: str, expiry: int, params: dict[str, Any]) -> str:
         signer = self._client("signed", client.build)
-        return str(
-            signer.generate_presigned_url(operation, ExpiresIn=expiry, Params={"Bucket": self.bucket, **params})
-        )
+        return str(signer.generate_presigned_url(operation, ExpiresIn=expiry, Params={"Bucket": self.bucket, **params}))
 
     # --- how a request is made ---
 
@@ -406,6 +402,10 @@ def _info(key: str, response: dict[str, Any], size: int | None = None) -> Object
 
 def _etag(response: dict[str, Any]) -> str:
     return str(response.get("ETag", "")).strip('"').lower()
+
+
+def _nothing(_: dict[str, Any]) -> None:
+    return None
 
 
 def _copied_etag(response: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ botocore's errors are translated here and nowhere else. There is one owner of re
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import email.utils
 from collections.abc import Iterator
 from typing import Any
@@ -89,9 +89,7 @@ def translate(error: Exception, settings: BucketSettings, operation: str, key: s
     if isinstance(error, boto.ClientError):
         return _answered(error, settings, operation, key, where)
     if isinstance(error, boto.SSLError):
-        return StoreError(
-            f"{where}: TLS failed: {error}; for a private CA set DTOOL_ECS_CA_BUNDLE_{settings.bucket}"
-        )
+        return StoreError(f"{where}: TLS failed: {error}; for a private CA set DTOOL_ECS_CA_BUNDLE_{settings.bucket}")
     if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.ResponseStreamingError)):
         return UnavailableError(
             f"{where}: no answer ({type(error).__name__}); the endpoint comes from {settings.origin('endpoint')}"
@@ -101,9 +99,7 @@ def translate(error: Exception, settings: BucketSettings, operation: str, key: s
     return UnavailableError(f"{where}: the answer was cut short ({type(error).__name__})")
 
 
-def _answered(
-    error: boto.ClientError, settings: BucketSettings, operation: str, key: str, where: str
-) -> StoreError:
+def _answered(error: boto.ClientError, settings: BucketSettings, operation: str, key: str, where: str) -> StoreError:
     response: dict[str, Any] = dict(error.response)
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -146,5 +142,5 @@ def _skew(response: dict[str, Any]) -> str:
         theirs = email.utils.parsedate_to_datetime(headers["date"])
     except (KeyError, ValueError):
         return "more than the store allows"
-    offset = datetime.datetime.now(datetime.timezone.utc) - theirs
+    offset = dt.datetime.now(dt.timezone.utc) - theirs
     return f"{offset.total_seconds():+.0f} s"
