@@ -36,7 +36,8 @@ class StoredDataset:
     def __init__(self, store: Store, uuid: str) -> None:
         self.store = store
         self.uuid = uuid
-        self._keys: DatasetKeys | None = None
+        self._keys: DatasetKeys | None = None  # None while no registration key is known
+        self._looked = False
 
     @classmethod
     def at(cls, uri: str, config_path: str | None = None) -> StoredDataset:
@@ -59,43 +60,39 @@ class StoredDataset:
     @property
     def keys(self) -> DatasetKeys:
         """The dataset's keys: under the prefix that is registered, or else the one that is configured."""
-        if self._keys is None:
-            registered = self._registered_prefix()
-            if registered is None:
-                return DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
-            self._keys = DatasetKeys(registered, self.uuid)
-        return self._keys
+        self.is_registered()
+        return self._keys or DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
 
     @keys.setter
     def keys(self, keys: DatasetKeys) -> None:
-        self._keys = keys
+        self._keys, self._looked = keys, True
 
-    def is_registered(self) -> bool:
-        """Whether there is a registration key."""
-        return self._keys is not None or self._registered_prefix() is not None
-
-    def _registered_prefix(self) -> str | None:
-        key = layout.registration_key(self.uuid)
-        try:
-            body = self.store.get(key).body
-        except NoSuchKeyError:
-            return None
-        return documents.parse_prefix(body, f"{self.store.bucket}/{key}")
+    def is_registered(self, *, again: bool = False) -> bool:
+        """Whether there is a registration key, as the first look found it, or this one if it is to look again."""
+        if self._keys is None and (again or not self._looked):
+            key = layout.registration_key(self.uuid)
+            with suppress(NoSuchKeyError):
+                prefix = documents.parse_prefix(self.store.get(key).body, f"{self.store.bucket}/{key}")
+                self._keys = DatasetKeys(prefix, self.uuid)
+            self._looked = True
+        return self._keys is not None
 
     # --- creating ---
 
-    def create(self, admin: Mapping[str, Any]) -> None:
+    def create(self, admin: Mapping[str, Any]) -> bool:
         """Make it a proto dataset: registration key, structure, explanation, administrative metadata, in this order.
 
         A proto dataset that is there is taken up as it is. What this call made is taken back where the rest could not
-        be written.
+        be written. Returns whether this call registered the dataset.
 
         Raises:
             FrozenDatasetError: it is there and frozen.
         """
         made = self.create_structure()
         with self._taken_back(made):
-            self.put_admin({**_without(admin, "frozen_at"), "type": "protodataset"})
+            if made or not self._has_admin():
+                self.put_admin({**_without(admin, "frozen_at"), "type": "protodataset"})
+        return made
 
     def create_structure(self) -> bool:
         """Do all of `create` but its last step; return whether this call registered the dataset."""
@@ -120,14 +117,13 @@ class StoredDataset:
 
     def _register(self) -> bool:
         """Write the registration key where there is none; return whether this call made it."""
-        if self.is_registered():
-            _ = self.keys
+        if self.is_registered(again=True):
             return False
         keys = DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
         try:
             self.store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
         except AlreadyExistsError:  # another process was faster: its prefix counts
-            return False
+            return not self.is_registered(again=True)
         self._keys = keys
         return True
 
@@ -139,6 +135,13 @@ class StoredDataset:
             self.store.delete([keys.registration])
         except StoreError as error:
             logger.warning("registration key %s could not be taken back: %s", keys.registration, error)
+
+    def _has_admin(self) -> bool:
+        try:
+            self.store.head(self.keys.admin_metadata)
+        except NoSuchKeyError:
+            return False
+        return True
 
     def refuse_frozen(self) -> None:
         """Raise `FrozenDatasetError` where the dataset is frozen."""

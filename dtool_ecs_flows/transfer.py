@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
-from typing_extensions import Self
-
 from dtool_ecs_flows.errors import StoppedError
 
 SINGLE_PUT = 8 * 1024**2
@@ -86,7 +84,7 @@ class Transfer:
         # Parts run in threads of their own: an item waits for its parts, and must not take the place they need.
         self._parts = ThreadPoolExecutor(workers, "dtool-ecs-part")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Transfer:  # noqa: PYI034  # typing.Self came with 3.11
         """Return the transfer."""
         return self
 

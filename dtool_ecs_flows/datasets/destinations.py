@@ -74,9 +74,8 @@ class EcsDestination:
         """Make it a proto dataset; learn with one listing what an earlier attempt left."""
         for item in items.values():
             layout.check_relpath(item.relpath)
-        taken_up = self.stored.is_registered()
-        self.stored.create(admin)
-        self._there = self.stored.listed_items() if taken_up else {}
+        made = self.stored.create(admin)
+        self._there = {} if made else self.stored.listed_items()
 
     # --- items ---
 

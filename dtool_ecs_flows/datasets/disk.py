@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -29,6 +30,7 @@ from dtool_ecs_flows.items import ItemSource, receive
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.transfer import Transfer
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ = 1024**2  # bytes at a time when a file that is there is hashed
 
 
@@ -77,6 +79,18 @@ class DiskDestination:
         md5 = self._hash_of_file(path, item, source)
         if md5:
             return replace(item, hash=md5), False
+        try:
+            return replace(item, hash=self._write(path, item, source, transfer)), True
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            free = shutil.disk_usage(self._root).free
+            raise StoreError(
+                f"the disk of {self._root} is full: {free} bytes free, item {item.relpath!r} alone has {item.size}; "
+                "the same call again goes on when there is room"
+            ) from None
+
+    def _write(self, path: Path, item: Item, source: ItemSource, transfer: Transfer) -> str:
         self._make_folder(path.parent, item.relpath)
         with self._temporary() as (temporary, file):
             md5 = receive(item, source, transfer, file)
@@ -84,7 +98,7 @@ class DiskDestination:
             if item.utc_timestamp > 0:
                 os.utime(temporary, (item.utc_timestamp, item.utc_timestamp))
             os.replace(temporary, path)  # takes the place of a symbolic link, never follows it
-        return replace(item, hash=md5), True
+        return md5
 
     def _hash_of_file(self, path: Path, item: Item, source: ItemSource) -> str:
         """Return the MD5 of the file that is there where it is the item, else nothing."""

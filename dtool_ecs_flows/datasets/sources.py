@@ -176,7 +176,10 @@ class _DtoolcoreSource:
 
     def readme(self) -> str:
         """Return the README."""
-        return str(self.dataset.get_readme_content())
+        try:
+            return str(self.dataset.get_readme_content())
+        except FileNotFoundError:  # dtoolcore makes datasets without one, if asked to
+            return ""
 
     def tags(self) -> list[str]:
         """Return the tags."""
