@@ -174,6 +174,19 @@ class EcsBucket(Block):
             bucket: Name of the bucket.
             config_path: The file to read instead of dtool's own `dtool.json`.
         """
-        found = bucket_settings.from_dtool_json(bucket, config_path)
-        # What the file does not say stays at its default: a cache folder of this machine is no setting of a worker.
+        return cls._of(bucket_settings.from_dtool_json(bucket, config_path))
+
+    @classmethod
+    def configured(cls, bucket: str, config_path: str | os.PathLike[str] | None = None) -> EcsBucket:
+        """Build the block of a bucket from how dtool is configured here: the environment, then `dtool.json`.
+
+        Args:
+            bucket: Name of the bucket.
+            config_path: The file to read instead of dtool's own `dtool.json`.
+        """
+        return cls._of(bucket_settings.resolve(bucket, config_path=config_path))
+
+    @classmethod
+    def _of(cls, found: bucket_settings.BucketSettings) -> EcsBucket:
+        # What was not set stays at its default: a cache folder of this machine is no setting of a worker.
         return cls(**{name: value for name, value in found if found.origin(name) != bucket_settings.DEFAULT})

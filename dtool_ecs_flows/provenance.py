@@ -23,6 +23,7 @@ from uuid import UUID
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.runtime import deployment, flow_run, task_run
+from prefect.utilities.urls import url_for
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from dtool_ecs_flows.blocks import EcsBucket
@@ -116,7 +117,7 @@ def _flow_run() -> dict[str, Any]:
             "name": flow_run.name,
             "flow": flow_run.flow_name,
             "deployment": deployment.name,
-            "url": _recordable(flow_run.ui_url),
+            "url": url_for("flow-run", flow_run.id),
             "parameters": _recordable(flow_run.parameters),
         }
     )
