@@ -204,9 +204,13 @@ class StoredDataset:
             return ""
 
     def update_readme(self, text: str) -> None:
-        """Write the descriptive metadata, after keeping the old text under a key with the time (UTC)."""
-        old = self.store.get(self.keys.readme).body
-        self.store.put(self.keys.readme_backup(time.time()), old)
+        """Write the descriptive metadata, after keeping the old text, if any, under a key with the time (UTC)."""
+        try:
+            old = self.store.get(self.keys.readme).body
+        except NoSuchKeyError:  # it got lost: there is nothing to keep
+            pass
+        else:
+            self.store.put(self.keys.readme_backup(time.time()), old)
         self.store.put(self.keys.readme, text.encode("utf-8"))
 
     def readme_backups(self) -> list[str]:
