@@ -1,0 +1,134 @@
+"""Fixtures for all tests: a home of one's own, servers, buckets, a counting proxy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import dtoolcore.utils
+import pytest
+
+from dtool_ecs_flows.settings import BucketSettings
+from tests.proxy import CountingProxy, counting_proxy
+from tests.servers import S3Server, ServerUnavailableError, start
+
+# Nothing of the developer's own is read or written. Prefect decides at its import where its database and profiles
+# are, so this comes before any test module is imported.
+for _name in [name for name in os.environ if name.startswith(("DTOOL_", "AWS_", "PREFECT_"))]:
+    del os.environ[_name]
+_PREFECT_HOME = tempfile.mkdtemp(prefix="prefect-")
+os.environ |= {
+    "PREFECT_HOME": _PREFECT_HOME,
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # on a busy machine the first start passes the default
+    "DO_NOT_TRACK": "1",
+}
+
+ServerStarter = Callable[[str], S3Server]
+
+
+def pytest_unconfigure() -> None:
+    """Throw away what prefect stored."""
+    shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of a folder that is too slow for `make test`, so that no test there can forget it."""
+    for item in items:
+        for folder in {"interop", "ui"} & set(item.path.relative_to(Path(__file__).parent).parts):
+            item.add_marker(folder)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home directory; dtoolcore, which looked for the real one at its import, is told of it."""
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setattr(dtoolcore.utils, "DEFAULT_CONFIG_PATH", str(path / ".config" / "dtool" / "dtool.json"))
+    monkeypatch.setattr(dtoolcore.utils, "DEFAULT_CACHE_PATH", str(path / ".cache" / "dtool"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[ServerStarter]:
+    """Start a server by name when it is first asked for; all of them stop with the session."""
+    with ExitStack() as stack:
+        running: dict[str, S3Server] = {}
+
+        def get(name: str) -> S3Server:
+            if name not in running:
+                running[name] = _reuse(name) or _start(name, stack)
+            return running[name]
+
+        yield get
+
+
+def _reuse(name: str) -> S3Server | None:
+    """A server that runs already: TEST_RGW holds the line that `python -m tests.servers rgw --json` printed."""
+    line = os.environ.get(f"TEST_{name.upper()}")
+    return S3Server.from_json(line) if line else None
+
+
+def _start(name: str, stack: ExitStack) -> S3Server:
+    try:
+        return stack.enter_context(start(name))
+    except ServerUnavailableError as error:
+        if name == "rgw" and not (os.environ.get("CI") or os.environ.get("REQUIRE_RGW")):
+            pytest.skip(f"no RADOS Gateway: {error}")
+        raise
+
+
+@pytest.fixture(scope="session", params=["rgw", "rclone"])
+def server(request: pytest.FixtureRequest, start_server: ServerStarter) -> S3Server:
+    """Each server in turn. Where a test needs what some lack, it looks at `server.capabilities`."""
+    return start_server(request.param)
+
+
+@pytest.fixture(scope="session")
+def rgw(start_server: ServerStarter) -> S3Server:
+    """The RADOS Gateway: skipped where it is not installed, but not in CI or under REQUIRE_RGW=1."""
+    return start_server("rgw")
+
+
+@pytest.fixture(scope="session")
+def rclone(start_server: ServerStarter) -> S3Server:
+    """The server that runs anywhere."""
+    return start_server("rclone")
+
+
+def new_bucket(server: S3Server, name: str = "", **settings: object) -> BucketSettings:
+    """Make a bucket, and settings for it as its owner; the keywords are further settings."""
+    name = name or f"test-{uuid.uuid4()}"
+    server.make_bucket(name)
+    keys = {"access_key_id": server.access_key_id, "secret_access_key": server.secret_access_key}
+    return BucketSettings(bucket=name, endpoint=server.endpoint, **{**keys, **settings})
+
+
+@pytest.fixture
+def bucket(server: S3Server) -> BucketSettings:
+    """A fresh bucket, on each server in turn."""
+    return new_bucket(server)
+
+
+@pytest.fixture
+def rgw_bucket(rgw: S3Server) -> BucketSettings:
+    """A fresh bucket on the RADOS Gateway."""
+    return new_bucket(rgw)
+
+
+@pytest.fixture
+def rclone_bucket(rclone: S3Server) -> BucketSettings:
+    """A fresh bucket on rclone."""
+    return new_bucket(rclone)
+
+
+@pytest.fixture
+def request_counter() -> Iterator[Callable[[S3Server | str], CountingProxy]]:
+    """Put a counting proxy before a server, or an endpoint, until the test is over."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(counting_proxy(server))
