@@ -25,13 +25,13 @@ from dtoolcore.storagebroker import BaseStorageBroker
 from dtool_ecs_flows import documents, layout, publishing
 from dtool_ecs_flows.errors import (
     CorruptItemError,
-    ManifestError,
     NoSuchKeyError,
     SettingsError,
     StoreError,
     UnsafeNameError,
 )
 from dtool_ecs_flows.items import file_source, receive, send, stored_items
+from dtool_ecs_flows.known import KnownItems
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.settings import resolve
 from dtool_ecs_flows.store import content_md5, open_store
@@ -61,8 +61,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         except SettingsError as error:
             self._error = error
         self._created = False
-        self._sent: dict[str, tuple[str, Item]] = {}  # by identifier: the ETag that a put was answered with
-        self._asked: dict[tuple[str, str, float], Item] = {}  # what HEADs told of objects as they were listed
+        self._known = KnownItems()
         self._items: dict[str, Item] | None = None  # the last listing
         self._said: dict[str, dict[str, Any]] | None = None  # metadata of items, while freezing
 
@@ -229,15 +228,14 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         item = Item(layout.identifier_of(relpath), relpath, status.st_size, "", status.st_mtime)
         with self._transfer() as transfer:
             md5, etag = send(self.dataset, item, file_source(fpath), transfer)
-        if etag:  # the freeze need not ask for what was sent, as long as the object has this ETag
-            self._sent[item.identifier] = (etag, replace(item, hash=md5))
+        self._known.sent(replace(item, hash=md5), etag)
         self._items = None
         return relpath
 
     def iter_item_handles(self) -> Iterator[str]:
         """Yield the handles of what is in the bucket: one request per 1,000 items, and one per item not known yet."""
         if self._said is None:
-            self._items = self._list_items(checksums=False)
+            self._items = self._known.list(self.dataset, checksums=False)
         assert self._items is not None
         for item in self._items.values():
             yield item.relpath
@@ -294,44 +292,11 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
     def _item(self, handle: str) -> Item:
         identifier = layout.identifier_of(handle)
         if self._items is None or (identifier not in self._items and self._said is None):
-            self._items = self._list_items(checksums=False)
+            self._items = self._known.list(self.dataset, checksums=False)
         try:
             return self._items[identifier]
         except KeyError:
             raise NoSuchKeyError(f"{self.dataset.uri} has no item {handle!r}") from None
-
-    def _list_items(self, *, checksums: bool) -> dict[str, Item]:
-        """Return what is in the bucket, as it is listed now.
-
-        A HEAD tells the relpath and the checksum of an object. It is not needed of what this broker has sent and, as
-        long as no checksum is asked for, of what the manifest names: the identifier proves that the relpath is right.
-        """
-        listed = self.dataset.listed_items()
-        named = {} if checksums else self._named_by_manifest()
-        items: dict[str, Item] = {}
-        unknown: list[tuple[str, str, float]] = []
-        for identifier, info in listed.items():
-            etag, sent = self._sent.get(identifier, ("", None))
-            known = (identifier, info.etag, info.last_modified)
-            item = self._asked.get(known) or named.get(identifier)
-            if sent is not None and etag == info.etag:
-                item = sent
-            if item is None:
-                unknown.append(known)
-            else:
-                items[identifier] = replace(item, size=info.size, utc_timestamp=info.last_modified)
-        with self._transfer() as transfer:
-            for known, asked in transfer.each(unknown, lambda known: self.dataset.item_of(listed[known[0]])):
-                if isinstance(asked, Exception):
-                    raise asked
-                items[known[0]] = self._asked[known] = asked
-        return {identifier: items[identifier] for identifier in listed}
-
-    def _named_by_manifest(self) -> dict[str, Item]:
-        try:
-            return documents.items_of_manifest(self.get_manifest(), self.dataset.uri)
-        except ManifestError:  # there is none before the freeze
-            return {}
 
     # --- metadata of items, until the freeze ---
 
@@ -358,7 +323,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
 
     def pre_freeze_hook(self) -> None:
         """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it."""
-        self._items = self._list_items(checksums=True)
+        self._items = self._known.list(self.dataset, checksums=True)
         fragments = self.dataset.fragments()
         said: dict[str, dict[str, Any]] = defaultdict(dict)
         with self._transfer() as transfer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import botocore.exceptions as boto
+from botocore import xform_name
 from urllib3.exceptions import HTTPError
 
 from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError, UnavailableError
@@ -357,7 +358,7 @@ class Store:
     def _call(self, operation: str, key: str, params: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
         """Make one request and read its answer, again while that may help."""
         s3 = self._client("signed", client.build)
-        method = getattr(s3, _METHODS[operation])
+        method = getattr(s3, xform_name(operation))
         for attempt in failures.attempts(self._succeeded):
             with attempt:
                 try:
@@ -369,24 +370,6 @@ class Store:
                 self._succeeded = True
                 return result
         raise AssertionError("attempts end by returning or raising")
-
-
-_METHODS = {
-    "AbortMultipartUpload": "abort_multipart_upload",
-    "CompleteMultipartUpload": "complete_multipart_upload",
-    "CopyObject": "copy_object",
-    "CreateMultipartUpload": "create_multipart_upload",
-    "DeleteObject": "delete_object",
-    "DeleteObjects": "delete_objects",
-    "GetObject": "get_object",
-    "HeadObject": "head_object",
-    "ListMultipartUploads": "list_multipart_uploads",
-    "ListObjectsV2": "list_objects_v2",
-    "PutObject": "put_object",
-    "PutObjectAcl": "put_object_acl",
-    "UploadPart": "upload_part",
-    "UploadPartCopy": "upload_part_copy",
-}
 
 
 def _info(key: str, response: dict[str, Any], size: int | None = None) -> ObjectInfo:
