@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -41,18 +40,11 @@ def _one_line(error: BaseException) -> str:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"Warning: {message}", err=True)
-
-
-def _version() -> str:
-    try:
-        return version("dtool-ecs-flows")
-    except PackageNotFoundError:
-        return "(not installed)"
+    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="dtool-ecs-flows")
+@click.version_option(package_name="dtool-ecs-flows", prog_name="dtool-ecs-flows")
 def main() -> None:
     """Move dtool datasets into and out of ECS buckets with Prefect."""
 
@@ -110,7 +102,7 @@ def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, 
         try:
             block = EcsBucket.from_dtool_json(bucket, path)
             done = "would be saved as" if dry_run else _save(block, name, overwrite=overwrite)
-        except EcsFlowsError as error:  # noqa: PERF203  # one bucket must not stop the others
+        except EcsFlowsError as error:  # one bucket must not stop the others
             failed += 1
             click.echo(f"Error: bucket {bucket}: {_one_line(error)}", err=True)
         else:
@@ -184,3 +176,7 @@ def _server_errors() -> Iterator[None]:
     except (httpx.HTTPError, PrefectException) as error:
         message = _one_line(error)
     raise EcsFlowsError(f"the Prefect server, {_server()}, did not do it: {message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from pathlib import Path
 from typing import Any
 
-import dtoolcore.utils
 import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
@@ -17,18 +15,13 @@ SECRET = "do/not+show=me"
 
 
 class Machine:
-    """A home of its own, an environment without settings, and no dtool.json yet."""
+    """The empty home that every test has, its environment without settings, and no dtool.json yet."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.home = home
         self.config = home / ".config" / "dtool" / "dtool.json"
-        self.config.parent.mkdir(parents=True, exist_ok=True)
-        monkeypatch.setenv("HOME", str(home))
-        monkeypatch.setattr(dtoolcore.utils, "DEFAULT_CONFIG_PATH", str(self.config))
-        monkeypatch.setattr(dtoolcore.utils, "DEFAULT_CACHE_PATH", str(home / "cache"))
-        for key in [key for key in os.environ if key.startswith("DTOOL_")]:
-            monkeypatch.delenv(key)
+        self.config.parent.mkdir(parents=True)
 
     def environment(self, values: dict[str, str]) -> None:
         """Set environment variables."""

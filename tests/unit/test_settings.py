@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,10 +49,10 @@ class TestWhereTheyComeFrom:
         assert found.origin("concurrency") == f"{machine.config}: DTOOL_ECS_CONCURRENCY_my-bucket"
         assert found.origin("read_timeout") == "default"
 
-    def test_another_file_can_be_named(self, machine: Machine, tmp_path: Path) -> None:
+    def test_another_file_can_be_named(self, machine: Machine) -> None:
         """A config_path replaces dtool's own file, and ~ in it is the home."""
         machine.file(keys("my-bucket", **{"DTOOL_ECS_NAMESPACE_my-bucket": "of-the-default-file"}))
-        other = tmp_path / "other.json"
+        other = machine.home / "other.json"
         other.write_text(json.dumps(keys("my-bucket")))
         other.chmod(0o600)
 
@@ -102,7 +101,7 @@ class TestWhereTheyComeFrom:
         assert (found.dataset_prefix, found.namespace, found.ca_bundle) == ("", "", "")
         assert (found.verify_tls, found.concurrency) == (True, 16)
         assert (found.connect_timeout, found.read_timeout) == (10.0, 60.0)
-        assert found.cache_directory == str(machine.home / "cache")
+        assert found.cache_directory == str(machine.home / ".cache" / "dtool")
         assert found.publish_expiry is None
 
     @pytest.mark.parametrize("empty", ["", None])
