@@ -309,7 +309,12 @@ class Store:
                 raise failures.translate(error, self.settings, "DeleteObjects", failed.get("Key", ""))
 
         objects = [{"Key": key} for key in keys]
-        self._call("DeleteObjects", keys[0], {"Delete": {"Objects": objects, "Quiet": True}}, check)
+        try:
+            self._call("DeleteObjects", keys[0], {"Delete": {"Objects": objects, "Quiet": True}}, check)
+        except AccessDeniedError:
+            # A RADOS Gateway holds this request against the bucket, not its keys: no policy for a prefix allows it.
+            for key in keys:
+                self._delete([key])
 
     # --- sharing ---
 
