@@ -1,0 +1,460 @@
+"""Copying a dataset into a bucket, out of one, and between two."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import dtoolcore
+import pytest
+
+from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
+from dtool_ecs_flows.errors import DatasetDiffersError, NotADatasetError, SettingsError, StoreError, UnsafeNameError
+from tests.conftest import new_bucket
+from tests.independent import (
+    CONTENTS,
+    MIB,
+    Raw,
+    disk_dataset,
+    disk_path,
+    everything,
+    files_below,
+    identifier,
+    md5,
+    noise,
+)
+from tests.proxy import counting_proxy
+from tests.servers import S3Server
+
+
+def uuid_of(uri: str) -> str:
+    return str(dtoolcore.DataSet.from_uri(uri).uuid)
+
+
+# --- there and back ---
+
+
+def test_a_dataset_comes_back_from_a_bucket_as_it_was(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Bytes, names, times, README, tags, annotations, overlays, who and when: all of it comes back."""
+    source = disk_dataset(tmp_path / "in", CONTENTS, overlays={"colour": {"table.csv": "blue"}, "v1.2": {"empty": 0}})
+
+    there = copy_dataset(source, bucket.base_uri, settings=bucket)
+    (tmp_path / "out").mkdir()
+    back = copy_dataset(there.uri, str(tmp_path / "out"), settings=bucket)
+
+    assert everything(back.uri) == everything(source)
+    assert there.items == back.items == len(CONTENTS)
+    assert there.bytes == there.copied_bytes == sum(map(len, CONTENTS.values()))
+    assert (there.copied_items, there.skipped, there.already_there, there.verified) == (12, 0, False, "content")
+    assert (back.copied_items, back.skipped, back.already_there, back.verified) == (12, 0, False, "content")
+    assert there.uri == f"ecs://{bucket.bucket}/{uuid_of(source)}"
+
+
+def test_what_lies_in_the_bucket_is_the_documented_format(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Anyone with an S3 client and the format's description finds each thing under its key, and nothing else."""
+    source = disk_dataset(tmp_path, CONTENTS, overlays={"colour": {"table.csv": "blue"}})
+    frozen = dtoolcore.DataSet.from_uri(source)
+
+    copy_dataset(source, bucket.base_uri, settings=bucket)
+
+    raw, uuid = Raw(bucket), frozen.uuid
+    names = ["dtool", "README.yml", "README.txt", "structure.json", "manifest.json", "overlays/colour.json"]
+    names += ["annotations/grant.json", "annotations/v1.2.json", "tags/raw", "tags/v1.2"]
+    names += [f"data/{identifier(relpath)}" for relpath in CONTENTS]
+    assert sorted(raw.keys()) == sorted([f"dtool-{uuid}", *(f"{uuid}/{name}" for name in names)])
+    assert raw.get(f"dtool-{uuid}") == b""
+    assert raw.json(f"{uuid}/manifest.json") == frozen._manifest
+    assert raw.json(f"{uuid}/annotations/grant.json") == {"n": 1, "ö": [None, 2.5]}
+    assert raw.json(f"{uuid}/overlays/colour.json")[identifier("table.csv")] == "blue"
+    admin = raw.json(f"{uuid}/dtool")
+    assert (admin["type"], admin["creator_username"]) == ("dataset", "Jörg")
+    assert admin["frozen_at"] == frozen._admin_metadata["frozen_at"]
+    assert admin["created_at"] == frozen._admin_metadata["created_at"]
+    for relpath, data in CONTENTS.items():
+        key = f"{uuid}/data/{identifier(relpath)}"
+        assert raw.get(key) == data
+        assert base64.b64decode(raw.metadata(key)["handle"]).decode() == relpath
+        assert raw.metadata(key)["checksum"] == md5(data)
+
+
+def test_items_of_many_parts_come_back_as_they_were(bucket: BucketSettings, tmp_path: Path) -> None:
+    """An item that travels in parts is one object with the right bytes and checksum, there and back."""
+    contents = {"nine.bin": noise(9 * MIB, 1), "forty.bin": noise(40 * MIB + 17, 2), "edge.bin": noise(8 * MIB, 3)}
+    source = disk_dataset(tmp_path / "in", contents)
+
+    there = copy_dataset(source, bucket.base_uri, settings=bucket)
+
+    raw = Raw(bucket)
+    for relpath, data in contents.items():
+        key = f"{there.uuid}/data/{identifier(relpath)}"
+        assert raw.get(key) == data
+        assert raw.metadata(key)["checksum"] == md5(data)
+    assert raw.uploads() == []
+    (tmp_path / "out").mkdir()
+    back = copy_dataset(there.uri, f"file://{tmp_path}/out", settings=bucket)
+    assert everything(back.uri) == everything(source)
+
+
+def test_a_dataset_with_no_item_is_a_dataset(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Nothing inside is no reason to fail."""
+    source = disk_dataset(tmp_path / "in", {}, tags=())
+
+    there = copy_dataset(source, bucket.base_uri, settings=bucket)
+    (tmp_path / "out").mkdir()
+    back = copy_dataset(there.uri, str(tmp_path / "out"), settings=bucket)
+
+    assert everything(back.uri) == everything(source)
+    assert there.items == there.bytes == there.copied_items == 0
+    assert Raw(bucket).is_frozen(there.uuid)
+
+
+def test_the_source_is_only_read(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Neither a folder nor a bucket that is copied from has one byte changed, its administrative metadata included."""
+    source = disk_dataset(tmp_path / "in", CONTENTS)
+    before = files_below(disk_path(source))
+
+    there = copy_dataset(source, bucket.base_uri, settings=bucket)
+
+    assert files_below(disk_path(source)) == before
+    raw = Raw(bucket)
+    state = raw.state()
+    (tmp_path / "out").mkdir()
+    copy_dataset(there.uri, str(tmp_path / "out"), settings=bucket)
+    assert raw.state() == state
+
+
+def test_progress_counts_up_to_the_whole(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Who watches sees every item once, and the last report says that all is done."""
+    seen: list[Progress] = []
+
+    copy_dataset(disk_dataset(tmp_path, CONTENTS), bucket.base_uri, settings=bucket, progress=seen.append)
+
+    total = sum(map(len, CONTENTS.values()))
+    assert [progress.items_done for progress in seen] == list(range(1, 13))
+    assert {progress.relpath for progress in seen} == set(CONTENTS)
+    assert (seen[-1].items, seen[-1].bytes_done, seen[-1].bytes) == (12, total, total)
+
+
+# --- where to ---
+
+
+def test_a_configured_prefix_decides_where_new_datasets_go(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Under a prefix, all but the registration key lies below it, and the registration key says so."""
+    mine = bucket.model_copy(update={"dataset_prefix": "u/olssont/"})
+
+    there = copy_dataset(disk_dataset(tmp_path, CONTENTS), bucket.base_uri, settings=mine)
+
+    raw = Raw(bucket)
+    assert raw.get(f"dtool-{there.uuid}") == b"u/olssont/"
+    assert raw.is_frozen(there.uuid, "u/olssont/")
+    assert [k for k in raw.keys() if not k.startswith(f"u/olssont/{there.uuid}/")] == [f"dtool-{there.uuid}"]
+
+
+def test_a_registered_prefix_wins_over_the_configured_one(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Copying again after the prefix was changed finds the dataset where it is, and makes no second one."""
+    source = disk_dataset(tmp_path / "in", CONTENTS)
+    copy_dataset(source, bucket.base_uri, settings=bucket.model_copy(update={"dataset_prefix": "old/"}))
+    raw = Raw(bucket)
+    state = raw.state()
+
+    again = copy_dataset(source, bucket.base_uri, settings=bucket.model_copy(update={"dataset_prefix": "new/"}))
+
+    assert again.already_there
+    assert raw.state() == state
+    (tmp_path / "out").mkdir()
+    assert everything(copy_dataset(again.uri, str(tmp_path / "out"), settings=bucket).uri) == everything(source)
+
+
+def test_settings_are_found_in_the_environment(
+    bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is passed, the variables that dtool's users have set are enough, and without them it says which."""
+    source = disk_dataset(tmp_path, {"a": b"1"})
+    with pytest.raises(SettingsError, match=f"DTOOL_ECS_ENDPOINT_{bucket.bucket}"):
+        copy_dataset(source, bucket.base_uri)
+
+    monkeypatch.setenv(f"DTOOL_ECS_ENDPOINT_{bucket.bucket}", bucket.endpoint)
+    monkeypatch.setenv(f"DTOOL_ECS_ACCESS_KEY_ID_{bucket.bucket}", bucket.access_key_id)
+    monkeypatch.setenv(f"DTOOL_ECS_SECRET_ACCESS_KEY_{bucket.bucket}", bucket.secret_access_key.get_secret_value())
+
+    assert Raw(bucket).is_frozen(copy_dataset(source, bucket.base_uri).uuid)
+
+
+def test_settings_that_are_passed_win(
+    bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller passes counts, whatever the environment says."""
+    monkeypatch.setenv(f"DTOOL_ECS_ENDPOINT_{bucket.bucket}", "http://127.0.0.1:9")
+    monkeypatch.setenv(f"DTOOL_ECS_ACCESS_KEY_ID_{bucket.bucket}", "wrong")
+
+    report = copy_dataset(disk_dataset(tmp_path, {"a": b"1"}), bucket.base_uri, settings=bucket)
+
+    assert Raw(bucket).is_frozen(report.uuid)
+
+
+@pytest.mark.parametrize("form", ["{path}", "{path}/", "file://{path}", "file:{path}", "relative"])
+def test_a_folder_may_be_named_in_any_form(
+    rclone_bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """A path, a relative path and a file URI name the same folder, spaces and umlauts in it included."""
+    source = disk_dataset(tmp_path / "in", {"a": b"1"})
+    there = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
+    target = tmp_path / "mein Ordner ü 50%"
+    target.mkdir()
+    monkeypatch.chdir(tmp_path)
+    base = target.name if form == "relative" else form.format(path=target)
+
+    copy_dataset(there.uri, base, settings=rclone_bucket)
+
+    assert (target / "penguins" / "data" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("base", ["ecs://{bucket}/folder", "ecs://{bucket}/a/b", "ecs://", "ecs:///x", "ecs://{bucket}?x=1"])
+def test_a_base_uri_has_no_path(rclone_bucket: BucketSettings, tmp_path: Path, base: str) -> None:
+    """A path after the bucket is an error, since dropping it silently would put a dataset elsewhere."""
+    with pytest.raises(UnsafeNameError):
+        copy_dataset(
+            disk_dataset(tmp_path, {"a": b"1"}), base.format(bucket=rclone_bucket.bucket), settings=rclone_bucket
+        )
+
+    assert Raw(rclone_bucket).keys() == []
+
+
+def test_an_unknown_scheme_or_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """A base URI that nothing serves, or a folder that is not there, is told in the message."""
+    source = disk_dataset(tmp_path / "in", {"a": b"1"})
+
+    with pytest.raises(NotADatasetError, match="gopher"):
+        copy_dataset(source, "gopher://hole")
+    with pytest.raises(Exception, match="no-such-folder is not a folder"):
+        copy_dataset(source, str(tmp_path / "no-such-folder"))
+    assert not (tmp_path / "no-such-folder").exists()
+
+
+# --- between buckets ---
+
+
+def test_between_buckets_of_one_endpoint_the_server_copies(
+    server: S3Server, bucket: BucketSettings, tmp_path: Path
+) -> None:
+    """No byte of an item passes the client, each item is one request, and the report says that nothing was read."""
+    contents = {**CONTENTS, "nine.bin": noise(9 * MIB)}
+    source = disk_dataset(tmp_path / "in", contents)
+    first = copy_dataset(source, bucket.base_uri, settings=bucket)
+    other = new_bucket(server)
+    with counting_proxy(server) as proxy:
+        here, there = (s.model_copy(update={"endpoint": proxy.endpoint}) for s in (bucket, other))
+        report = copy_dataset(first.uri, other.base_uri, settings=[here, there])
+        items = [request for request in proxy.requests if "/data/" in request.target]
+
+    assert (report.verified, report.copied_items) == ("not read", len(contents))
+    assert [request.method for request in items] == ["PUT"] * len(contents)
+    raw = Raw(other)
+    for relpath, data in contents.items():
+        key = f"{report.uuid}/data/{identifier(relpath)}"
+        assert raw.get(key) == data
+        assert base64.b64decode(raw.metadata(key)["handle"]).decode() == relpath
+        assert raw.metadata(key)["checksum"] == md5(data)
+    (tmp_path / "out").mkdir()
+    back = copy_dataset(report.uri, str(tmp_path / "out"), settings=other)
+    assert everything(back.uri) == everything(source)
+
+
+def test_a_server_side_copy_does_not_take_damage_along(
+    server: S3Server, bucket: BucketSettings, tmp_path: Path
+) -> None:
+    """Bytes that are not read are still compared by their ETag: damage at the source leaves the copy unfrozen."""
+    first = copy_dataset(disk_dataset(tmp_path, {"good": b"1", "bad": b"right"}), bucket.base_uri, settings=bucket)
+    Raw(bucket).replace(f"{first.uuid}/data/{identifier('bad')}", b"wrong")
+    other = new_bucket(server)
+
+    with pytest.raises(Exception, match="'bad'"):
+        copy_dataset(first.uri, other.base_uri, settings=[bucket, other])
+
+    assert not Raw(other).is_frozen(first.uuid)
+
+
+def test_between_two_servers_the_bytes_pass_here(
+    rgw_bucket: BucketSettings, rclone_bucket: BucketSettings, tmp_path: Path
+) -> None:
+    """Two buckets on two endpoints with two sets of settings work in one call, and every byte is hashed."""
+    source = disk_dataset(tmp_path / "in", {**CONTENTS, "twenty.bin": noise(20 * MIB)})
+    first = copy_dataset(source, rgw_bucket.base_uri, settings=rgw_bucket)
+
+    second = copy_dataset(first.uri, rclone_bucket.base_uri, settings=[rgw_bucket, rclone_bucket])
+
+    (tmp_path / "out").mkdir()
+    back = copy_dataset(second.uri, str(tmp_path / "out"), settings=rclone_bucket)
+    assert second.verified == "content"
+    assert everything(back.uri) == everything(source)
+
+
+def test_where_one_user_may_not_read_the_others_bucket_the_bytes_pass_here(
+    rgw: S3Server, rgw_bucket: BucketSettings, tmp_path: Path
+) -> None:
+    """Two users of one endpoint who see only their own buckets can still be copied between."""
+    rgw.add_user("copy-other", "copy-other-key", "copy-other-secret")
+    other = BucketSettings(
+        bucket=f"{rgw_bucket.bucket}-other",
+        endpoint=rgw.endpoint,
+        access_key_id="copy-other-key",
+        secret_access_key="copy-other-secret",  # type: ignore[arg-type]  # pydantic makes it secret
+    )
+    Raw(other).client.create_bucket(Bucket=other.bucket)
+    source = disk_dataset(tmp_path / "in", CONTENTS)
+    first = copy_dataset(source, rgw_bucket.base_uri, settings=rgw_bucket)
+
+    second = copy_dataset(first.uri, other.base_uri, settings=[rgw_bucket, other])
+
+    assert second.verified == "content"
+    for relpath, data in CONTENTS.items():
+        assert Raw(other).get(f"{first.uuid}/data/{identifier(relpath)}") == data
+
+
+# --- what is there already ---
+
+
+def test_a_frozen_dataset_that_is_there_is_skipped(bucket: BucketSettings, tmp_path: Path) -> None:
+    """The same copy again sends no item, writes nothing at all, and says that it was there."""
+    source = disk_dataset(tmp_path, CONTENTS)
+    copy_dataset(source, bucket.base_uri, settings=bucket)
+    raw = Raw(bucket)
+    state = raw.state()
+
+    again = copy_dataset(source, bucket.base_uri, settings=bucket)
+
+    assert (again.already_there, again.copied_items, again.copied_bytes, again.skipped) == (True, 0, 0, 12)
+    assert (again.differences, again.updated) == ((), ())
+    assert raw.state() == state
+
+
+def change_hash(manifest: dict[str, Any]) -> None:
+    manifest["items"][identifier("table.csv")]["hash"] = "0" * 32
+
+
+def change_size(manifest: dict[str, Any]) -> None:
+    manifest["items"][identifier("table.csv")]["size_in_bytes"] += 1
+
+
+def drop_item(manifest: dict[str, Any]) -> None:
+    del manifest["items"][identifier("table.csv")]
+
+
+def add_item(manifest: dict[str, Any]) -> None:
+    entry = {"relpath": "table.csv.bak", "size_in_bytes": 1, "hash": "0" * 32, "utc_timestamp": 0.0}
+    manifest["items"][identifier("table.csv.bak")] = entry
+
+
+@pytest.mark.parametrize("change", [change_hash, change_size, drop_item, add_item])
+def test_another_content_under_the_same_uuid_is_an_error(
+    rclone_bucket: BucketSettings, tmp_path: Path, change: Any
+) -> None:
+    """A frozen dataset is never written over: where any item differs, nothing is touched and the item is named."""
+    source = disk_dataset(tmp_path, CONTENTS)
+    report = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
+    raw = Raw(rclone_bucket)
+    raw.edit_json(f"{report.uuid}/manifest.json", change)
+    state = raw.state()
+
+    for update in (False, True):
+        with pytest.raises(DatasetDiffersError, match=r"table\.csv"):
+            copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket, update_metadata=update)
+
+    assert raw.state() == state
+
+
+def test_descriptions_that_differ_are_reported_and_changed_when_asked(
+    bucket: BucketSettings, tmp_path: Path
+) -> None:
+    """README, tags, annotations and overlays may change after the freeze: told first, changed only on request."""
+    source = disk_dataset(tmp_path, CONTENTS, overlays={"colour": {"table.csv": "blue"}})
+    report = copy_dataset(source, bucket.base_uri, settings=bucket)
+    raw, root = Raw(bucket), report.uuid
+    raw.put(f"{root}/tags/theirs", b"")
+    dataset = dtoolcore.DataSet.from_uri(source)
+    dataset.put_readme("---\ndescription: better\n")
+    dataset.put_tag("new")
+    dataset.put_annotation("grant", 2)
+    dataset.put_overlay("colour", dict.fromkeys(dataset.identifiers, "red"))
+    expected = ("README.yml", "annotations/grant", "overlays/colour", "tags/new", "only there: tags/theirs")
+    state = raw.state()
+
+    told = copy_dataset(source, bucket.base_uri, settings=bucket)
+
+    assert (told.differences, told.updated) == (expected, ())
+    assert raw.state() == state
+
+    done = copy_dataset(source, bucket.base_uri, settings=bucket, update_metadata=True)
+
+    assert (done.differences, done.updated) == (expected, expected[:-1])
+    assert raw.get(f"{root}/README.yml") == b"---\ndescription: better\n"
+    history = raw.keys(f"{root}/README.yml-")
+    assert [raw.get(key).decode() for key in history] == ["---\ndescription: of Größe\n"]
+    assert raw.json(f"{root}/annotations/grant.json") == 2
+    assert set(raw.json(f"{root}/overlays/colour.json").values()) == {"red"}
+    assert {f"{root}/tags/new", f"{root}/tags/theirs"} <= set(raw.keys())
+    assert copy_dataset(source, bucket.base_uri, settings=bucket).differences == ("only there: tags/theirs",)
+
+
+def test_a_readme_that_got_lost_is_written_again_when_asked(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Updating descriptions repairs a README that is gone, and does not stumble over there being none to keep."""
+    source = disk_dataset(tmp_path, {"a": b"1"})
+    report = copy_dataset(source, bucket.base_uri, settings=bucket)
+    raw = Raw(bucket)
+    raw.delete(f"{report.uuid}/README.yml")
+
+    done = copy_dataset(source, bucket.base_uri, settings=bucket, update_metadata=True)
+
+    assert done.updated == ("README.yml",)
+    assert raw.get(f"{report.uuid}/README.yml").decode() == "---\ndescription: of Größe\n"
+
+
+def test_another_dataset_of_the_same_name_stays(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Folders are named after datasets: another one of the same name, frozen or not, is not written into."""
+    first = disk_dataset(tmp_path / "in", {"a": b"1"})
+    there = copy_dataset(first, rclone_bucket.base_uri, settings=rclone_bucket)
+    for number, freeze in enumerate((True, False)):
+        target = tmp_path / f"out{number}"
+        disk_dataset(target, {"a": b"2"}, freeze=freeze)
+        before = files_below(target)
+
+        with pytest.raises(DatasetDiffersError, match="another dataset"):
+            copy_dataset(there.uri, str(target), settings=rclone_bucket)
+
+        assert files_below(target) == before
+
+
+def test_the_bucket_must_exist(server: S3Server, bucket: BucketSettings, tmp_path: Path) -> None:
+    """A bucket is never made silently."""
+    missing = bucket.model_copy(update={"bucket": f"{bucket.bucket}-missing"})
+
+    with pytest.raises(StoreError, match="does not exist"):
+        copy_dataset(disk_dataset(tmp_path, {"a": b"1"}), missing.base_uri, settings=missing)
+
+    names = [entry["Name"] for entry in server.client().list_buckets()["Buckets"]]
+    assert missing.bucket not in names
+
+
+@pytest.mark.parametrize("kind", ["proto on disk", "proto in bucket", "nothing on disk", "nothing in bucket", "base URI"])
+def test_only_a_frozen_dataset_is_copied(rclone_bucket: BucketSettings, tmp_path: Path, kind: str) -> None:
+    """What is no dataset, or not yet one, is refused with an error that says which."""
+    proto = disk_dataset(tmp_path / "in", {"a": b"1"}, freeze=False)
+    frozen = copy_dataset(
+        disk_dataset(tmp_path / "in2", {"a": b"1"}), rclone_bucket.base_uri, settings=rclone_bucket
+    )
+    raw = Raw(rclone_bucket)
+    raw.edit_json(f"{frozen.uuid}/dtool", lambda admin: admin.update(type="protodataset"))
+    source, told = {
+        "proto on disk": (proto, "proto dataset"),
+        "proto in bucket": (frozen.uri, "proto dataset"),
+        "nothing on disk": (f"file://{tmp_path}/nothing", "not a dataset"),
+        "nothing in bucket": (f"{rclone_bucket.base_uri}/00000000-0000-0000-0000-000000000000", "not a dataset"),
+        "base URI": (rclone_bucket.base_uri, "base URI"),
+    }[kind]
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(NotADatasetError, match=told):
+        copy_dataset(source, str(tmp_path / "out"), settings=rclone_bucket)
+
+    assert list((tmp_path / "out").iterdir()) == []
