@@ -188,5 +188,7 @@ class EcsBucket(Block):
 
     @classmethod
     def _of(cls, found: bucket_settings.BucketSettings) -> EcsBucket:
-        # What was not set stays at its default: a cache folder of this machine is no setting of a worker.
-        return cls(**{name: value for name, value in found if found.origin(name) != bucket_settings.DEFAULT})
+        # What was not set stays at its default: a cache folder of this machine is no setting of a worker. None is
+        # how the record says what the form says by its default.
+        was_set = {name: value for name, value in found if found.origin(name) != bucket_settings.DEFAULT}
+        return cls(**{name: value for name, value in was_set.items() if value is not None})

@@ -176,7 +176,7 @@ class TestConfigured:
 
     def test_settings_that_are_active_come_first(self) -> None:
         """Inside another block of the same bucket it is that block's."""
-        with block(concurrency=3).active():
+        with block(concurrency=3, publish_expiry=0).active():
             assert EcsBucket.configured("my-bucket").settings() == record(concurrency=3)
 
 
