@@ -24,7 +24,6 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from dtool_ecs_flows.errors import UnsafeNameError
 
@@ -33,6 +32,7 @@ MAX_HANDLE_BYTES = 1500
 """Longest relpath in UTF-8 bytes: its base64 form and the checksum share about 2 KB of user metadata."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_URI = re.compile(rf"(?i:{SCHEME})://([^/?#]*)([^?#]*)")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"[0-9a-zA-Z_.-]{1,80}")
 
@@ -45,16 +45,16 @@ def parse_uri(uri: str) -> tuple[str, str]:
     Raises:
         UnsafeNameError: the URI is not `ecs://bucket` or `ecs://bucket/uuid`.
     """
-    parts = urlsplit(uri)
-    path = parts.path.strip("/")
-    if parts.scheme != SCHEME or not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+    match = _URI.fullmatch(uri)  # not urlsplit, which drops line ends and tabs in silence
+    bucket, path = (match[1], match[2].strip("/")) if match else ("", "")
+    if not _BUCKET.fullmatch(bucket):
         raise UnsafeNameError(f"{uri!r} is not of the form ecs://bucket or ecs://bucket/uuid")
     if path and not is_uuid(path):
         raise UnsafeNameError(
-            f"{uri!r} has a path that is no dataset UUID: a base URI is just {SCHEME}://{parts.netloc}; "
-            f"to keep datasets under a prefix, set DTOOL_ECS_DATASET_PREFIX_{parts.netloc}"
+            f"{uri!r} has a path that is no dataset UUID: a base URI is just {SCHEME}://{bucket}; "
+            f"to keep datasets under a prefix, set DTOOL_ECS_DATASET_PREFIX_{bucket}"
         )
-    return parts.netloc, path
+    return bucket, path
 
 
 def is_uuid(text: str) -> bool:
@@ -232,7 +232,9 @@ class DatasetKeys:
 
     def is_known(self, key: str) -> bool:
         """Whether a dtool client writes such a key into this dataset."""
-        name = key.removeprefix(self.root)
+        if not key.startswith(self.root):
+            return False
+        name = key[len(self.root) :]
         folders = ("data/", "fragments/", "overlays/", "annotations/", "tags/", "README.yml-")
         return name in _FILES or any(name.startswith(folder) for folder in folders)
 
