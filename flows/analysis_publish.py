@@ -60,9 +60,10 @@ def read(path: Path, group_by: str) -> Table:
                 return {}
             for column, text in row.items():
                 try:
-                    numbers[row[group_by], column].append(float(text))
+                    number = float(text)
                 except (TypeError, ValueError):
                     continue  # a word, or a value that was not measured
+                numbers[row[group_by], column].append(number)
     return numbers
 
 

@@ -1,0 +1,78 @@
+"""What the demo looks like."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from dtool_ecs_flows.artifacts import human_seconds
+
+ACCENT = "cyan"
+
+
+class Screen:
+    """Prints numbered steps, each with what it did and how long it took."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._numbers = count(1)
+
+    def title(self, text: str, subtitle: str) -> None:
+        """Open the show."""
+        self._console.print()
+        self._console.print(Panel(subtitle, title=f"[bold]{text}[/bold]", border_style=ACCENT, expand=False))
+
+    @contextmanager
+    def step(self, what: str, how: str) -> Iterator[None]:
+        """Announce a step, show that it runs, and how long it took."""
+        number = next(self._numbers)
+        self._console.print(f"\n[bold {ACCENT}]{number}  {what}[/]  [dim]{escape(how)}[/]")
+        begun = time.monotonic()
+        with self._console.status(f"[dim]{what} …[/]"):
+            yield
+        self._console.print(f"   [green]✓[/] [dim]{human_seconds(time.monotonic() - begun)}[/]")
+
+    def say(self, text: str) -> None:
+        """Print a line below the step."""
+        self._console.print(f"   {text}", soft_wrap=True)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+        """Print a table; the columns in `right` hold numbers."""
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for position, column in enumerate(head):
+            table.add_column(column, justify="right" if position in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._console.print(table)
+
+    def farewell(self, seconds: float, kept: str) -> None:
+        """Close the show with where to go from here."""
+        lines = [
+            f"[bold green]All of it worked[/], in {human_seconds(seconds)}. Nothing is left running.",
+            "",
+            "Where to look next",
+            "  [bold]README.md[/]                    the twelve lines that publish a step's outputs, and all settings",
+            "  [bold]flows/[/]                       two pipelines to copy: a nightly archive, an analysis",
+            "  [bold]deployments/README.md[/]        schedules, a worker and the forms of the Prefect UI",
+            "  [bold]make demo DATA=folder[/]        the same with files of your own",
+            "  [bold]make test[/]                    the test suite",
+        ]
+        if kept:
+            lines.append(f"  [bold]{escape(kept)}[/]   the files of this run")
+        self._console.print()
+        self._console.print(Panel("\n".join(lines), border_style="green", expand=False))
+
+    def failed(self, message: str, *, traceback: bool = False) -> None:
+        """Say what went wrong."""
+        if traceback:
+            self._console.print_exception()
+        hint = "" if traceback else "\n\n[dim]make demo VERBOSE=1 shows what Prefect logs[/]"
+        self._console.print(Panel(f"[bold red]{escape(message)}[/]{hint}", border_style="red", expand=False))
