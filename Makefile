@@ -1,0 +1,71 @@
+# The commands of a person at this repository; `make help` lists them. Each sees to what it needs first.
+
+PYTHON ?=
+PYTHONS ?= 3.10 3.11 3.12 3.13
+DATA ?=
+UV ?= uv
+# An older dtoolcore than the newest: what `dtool`, the command, asks for.
+DTOOL = dtool==3.27.0
+
+BIN = .venv/bin
+QUICK = not slow and not interop and not ui
+READY = .venv/complete
+
+# Another environment may be active, or the site may set these for everybody: none of them is for ours.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint test test-all test-long test-pythons test-dtool rgw constraints clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(READY) ## The environment, in .venv; PYTHON=... chooses the interpreter
+
+# Versions come from constraints.txt, so that a release of tomorrow breaks nobody's environment.
+$(READY): pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	    { python="$(or $(PYTHON),$$(scripts/find-python))" && \
+	      echo "== making .venv with $$python; this takes a minute or two" && "$$python" -m venv --clear .venv; }
+	@$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt --build-constraint constraints.txt \
+	    --editable . --group dev
+	@touch $@
+
+demo: $(READY) ## The main job on real data and servers of its own; DATA=folder for files of yours
+	@$(BIN)/python demo/run.py $(if $(DATA),--data "$(DATA)")
+
+lint: $(READY) ## Style, types and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint rgw ## Lint and the quick tests, in under 15 minutes
+	$(BIN)/pytest -m "$(QUICK)" --durations=10
+
+test-all: test-long test-pythons test-dtool ## What takes longer: slow tests, published peers, other Pythons, the oldest dtoolcore
+
+test-long: $(READY) rgw
+	$(BIN)/pytest -m "not ($(QUICK))" --durations=10
+
+test-pythons: $(PYTHONS:%=test-python-%) ## The unit tests on each Python from 3.10 to 3.13 that is here
+
+test-python-%: rgw
+	@python=$$(scripts/find-python $*) || { echo "== Python $*: left out"; exit 0; }; \
+	    scripts/test-with "$$python" .cache/python-$* constraints.txt --group test -- tests/unit -m "$(QUICK)"
+
+test-dtool: $(READY) rgw ## The quick tests beside dtool 3.27, which pins dtoolcore 3.18.3
+	@mkdir -p .cache && grep -v '^dtoolcore==' constraints.txt > .cache/constraints-dtool.txt
+	@scripts/test-with $(BIN)/python .cache/dtool .cache/constraints-dtool.txt --group test $(DTOOL) -- -m "$(QUICK)"
+
+rgw: ## Ceph's RADOS Gateway, a real server for the tests: installed where that is possible
+	@scripts/install-rgw
+
+constraints: ## Pin the newest versions that go together, for every Python; needs uv
+	$(UV) pip compile --quiet --universal --upgrade --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --output-file constraints.txt --group dev pyproject.toml
+
+clean: ## Remove what these commands made
+	rm -rf .venv .cache build dist test-artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find dtool_ecs_flows tests flows demo -name __pycache__ -prune -exec rm -rf {} +
