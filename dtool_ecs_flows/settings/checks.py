@@ -30,7 +30,7 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
 
 def expand(path: str) -> str:
     """Replace a leading ~ by the user's home."""
-    return os.path.expanduser(path)  # noqa: PTH111  # Path's raises where there is no such user
+    return os.path.expanduser(path)  # Path's raises where there is no such user
 
 
 def is_bucket_name(name: object) -> bool:
@@ -68,7 +68,7 @@ def to_path_text(value: object) -> object:
 def to_number(value: object) -> object:
     """Refuse true and false, which would quietly become 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors only
+        raise ValueError("must be a number")  # pydantic collects ValueErrors only
     return strip(value)
 
 
@@ -123,7 +123,7 @@ def check_secret(value: SecretStr) -> SecretStr:
     text: object = value.get_secret_value()
     # pydantic takes any SecretStr as it is, whatever was wrapped.
     if not isinstance(text, str):
-        raise ValueError("must be text")  # noqa: TRY004  # pydantic collects ValueErrors only
+        raise ValueError("must be text")  # pydantic collects ValueErrors only
     return SecretStr(check_key(text.strip()))
 
 
@@ -152,7 +152,7 @@ def check_ca_bundle(value: str) -> str:
         return ""
     value = expand(value)
     # Path.is_file raises where a folder on the way may not be entered.
-    if "\0" in value or not os.path.isfile(value):  # noqa: PTH113
+    if "\0" in value or not os.path.isfile(value):
         raise ValueError("is no file on this machine; name a PEM file with the certificates to trust")
     if not os.access(value, os.R_OK):
         raise ValueError("cannot be read by this user; change its permissions")

@@ -54,7 +54,7 @@ def dtool_json_path(config_path: str | os.PathLike[str] | None) -> str:
 
 def is_there(path: str) -> bool:
     """Return whether this user can see a file; never raises."""
-    return os.path.exists(path)  # noqa: PTH110  # Path's raises where a folder may not be entered
+    return os.path.exists(path)  # Path's raises where a folder may not be entered
 
 
 def keys_of(field: str, bucket: str) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class _BucketSource(PydanticBaseSettingsSource):
     def origin(self, key: str) -> str:
         """Return how messages name this key in this place."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return the value (None: not set) and the key that holds it."""
         keys = keys_of(field_name, self.current_state["bucket"])
         held = self.read()
@@ -214,9 +214,9 @@ class _FileSearch(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic-settings passes these by name
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,  # pydantic-settings passes these by name
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Ask our places only, after what the caller passed."""
         return (init_settings, *(place(settings_cls) for place in cls.places()))
