@@ -68,7 +68,7 @@ def to_path_text(value: object) -> object:
 def to_number(value: object) -> object:
     """Refuse true and false, which would quietly become 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("must be a number")  # pydantic collects ValueErrors only
+        raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors only
     return strip(value)
 
 
@@ -123,7 +123,7 @@ def check_secret(value: SecretStr) -> SecretStr:
     text: object = value.get_secret_value()
     # pydantic takes any SecretStr as it is, whatever was wrapped.
     if not isinstance(text, str):
-        raise ValueError("must be text")  # pydantic collects ValueErrors only
+        raise ValueError("must be text")  # noqa: TRY004  # pydantic collects ValueErrors only
     return SecretStr(check_key(text.strip()))
 
 

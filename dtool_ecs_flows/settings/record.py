@@ -94,7 +94,7 @@ class BucketSettings(BaseModel):
         """
         settings = cls.__new__(cls)
         origins = dict.fromkeys(values, origin) if isinstance(origin, str) else origin
-        settings._fill(values, origins, looked_in, keys)  # its own class
+        settings._fill(values, origins, looked_in, keys)  # noqa: SLF001  # its own class
         return settings
 
     def _fill(

@@ -137,7 +137,7 @@ class _BucketSource(PydanticBaseSettingsSource):
     def origin(self, key: str) -> str:
         """Return how messages name this key in this place."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """Return the value (None: not set) and the key that holds it."""
         keys = keys_of(field_name, self.current_state["bucket"])
         held = self.read()
@@ -214,9 +214,9 @@ class _FileSearch(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # pydantic-settings passes these by name
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic-settings passes these by name
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Ask our places only, after what the caller passed."""
         return (init_settings, *(place(settings_cls) for place in cls.places()))
