@@ -7,6 +7,7 @@ wrong.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -103,15 +104,17 @@ def admin_as_user_metadata(admin: Mapping[str, Any]) -> dict[str, str]:
 
     User metadata is ASCII on one line: anything else is written as an escape. The JSON body is the authority.
     """
-    escaped = {
-        key: " ".join(str(value).encode("ascii", "backslashreplace").decode("ascii").split())
-        for key, value in admin.items()
-    }
+    escaped = {key: _in_a_header(str(value)) for key, value in admin.items()}
     return {key: value for key, value in escaped.items() if value}
 
 
+def _in_a_header(text: str) -> str:
+    line = " ".join(text.encode("ascii", "backslashreplace").decode("ascii").split())
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+
+
 def parse_admin(body: bytes, user_metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return administrative metadata: from the body where it is JSON, else from the user metadata.
+    """Return administrative metadata: from the body where it is a JSON object, else from the user metadata.
 
     Times are floats always. `user_metadata` has keys as `Store` gives them (lower case, underscores).
 
@@ -120,21 +123,34 @@ def parse_admin(body: bytes, user_metadata: Mapping[str, str], where: str) -> di
     """
     try:
         admin = json.loads(body)
-    except ValueError:  # no JSON before dtool-s3 0.4
+    except (ValueError, RecursionError):  # no JSON before dtool-s3 0.4
+        admin = None
+    if not isinstance(admin, dict):
         admin = dict(user_metadata)
-    if not isinstance(admin, dict) or not isinstance(admin.get("type"), str):
+    if not isinstance(admin.get("type"), str):
         raise ManifestError(f"administrative metadata in {where} unreadable: no JSON object with a 'type'")
     # A RADOS Gateway gives metadata keys with `-` for `_`, and a peer that freezes there writes them into the body.
-    admin = {key.replace("-", "_"): value for key, value in admin.items()}
+    admin = {key.replace("-", "_"): value for key, value in admin.items() if "-" in key} | {
+        key: value for key, value in admin.items() if "-" not in key
+    }
     for key in ("name", "uuid", "creator_username"):
-        admin[key] = str(admin.get(key, ""))  # `dtool ls` of a whole bucket fails where one has none
+        value = admin.get(key)  # `dtool ls` of a whole bucket fails where one has none
+        admin[key] = "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
     for key in ("created_at", "frozen_at"):
         if key in admin:
             try:
-                admin[key] = float(admin[key])
-            except (TypeError, ValueError):
+                admin[key] = _time(admin[key])
+            except (TypeError, ValueError, OverflowError):
                 raise ManifestError(f"administrative metadata in {where}: {key} is no number: {admin[key]!r}") from None
     return admin
+
+
+def _time(value: Any) -> float:
+    """Return UTC epoch seconds; JSON as Python reads it also has NaN, infinities and integers without end."""
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError
+    return seconds
 
 
 def parse_json(body: bytes, where: str) -> Any:
@@ -166,9 +182,9 @@ def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
                 relpath=_text(entry["relpath"]),
                 size=int(entry["size_in_bytes"]),
                 hash=_text(entry["hash"]),
-                utc_timestamp=float(entry["utc_timestamp"]),
+                utc_timestamp=_time(entry["utc_timestamp"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
         if item.size < 0 or _identifier_or_empty(item.relpath) != identifier:
             raise ManifestError(
