@@ -1,0 +1,153 @@
+"""The distribution and the repository: what is shipped, what it says of itself, what must not be in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import Parser
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Built from parts, so that this file does not hold what it forbids.
+REGISTRIES = ("pypi" + ".org", "python" + "hosted.org", "npmjs" + ".org", "debian" + ".org", "anaconda" + ".org")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "work|root|home|opt|Users" + r")/\w+|/tmp/\w+")
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and with the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    hatchling = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run([*hatchling, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    subprocess.run([*hatchling, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(distributions: Path) -> Iterator[zipfile.ZipFile]:
+    """The wheel."""
+    (path,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="session")
+def wheel_metadata(wheel: zipfile.ZipFile) -> Message:
+    """What the wheel says of itself."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+@pytest.fixture(scope="session")
+def tracked() -> dict[str, str]:
+    """The text files of the repository, by path."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    texts = {}
+    for name in filter(None, listing.split("\0")):
+        try:
+            texts[name] = (ROOT / name).read_text(encoding="utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue  # a picture, or removed and not committed yet
+    return texts
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    """Flows and types are installed with the package; tests, demo and the site's own pipelines are not."""
+    names = wheel.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"dtool_ecs_flows"}
+    assert "dtool_ecs_flows/py.typed" in names
+    assert {f"dtool_ecs_flows/flows/{flow}.py" for flow in ("archive", "retrieve", "inventory", "publish")} <= set(
+        names
+    )
+
+
+def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
+    """What works in the repository works when installed: no file is left behind."""
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dtool_ecs_flows").rglob("*.py")}
+    assert here == {name for name in wheel.namelist() if name.endswith(".py")}
+
+
+def test_the_sdist_builds_the_same_wheel_and_has_its_papers(distributions: Path, wheel: zipfile.ZipFile) -> None:
+    """Whoever packages it further finds licence, changelog and README beside the source."""
+    (unpacked,) = [path for path in distributions.iterdir() if path.is_dir()]
+    assert {path.name for path in unpacked.iterdir()} >= {"LICENSE", "CHANGELOG.md", "README.md", "pyproject.toml"}
+    assert not (unpacked / "tests").exists()
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+
+
+def test_dtool_prefect_and_a_shell_find_the_package(wheel: zipfile.ZipFile) -> None:
+    """dtoolcore finds the broker, Prefect the block, a person the command."""
+    (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    lines = wheel.read(name).decode().split("\n")
+    assert {
+        "[console_scripts]",
+        "dtool-ecs-flows = dtool_ecs_flows.cli:main",
+        "[dtool.storage_brokers]",
+        "ecs = dtool_ecs_flows.broker:ECSStorageBroker",
+        "[prefect.collections]",
+        "dtool_ecs_flows = dtool_ecs_flows.blocks",
+    } <= set(lines)
+
+
+@pytest.mark.parametrize("group", ["console_scripts", "dtool.storage_brokers", "prefect.collections"])
+def test_each_entry_point_loads(group: str) -> None:
+    """What the metadata names is there."""
+    mine = [entry for entry in metadata.distribution("dtool-ecs-flows").entry_points if entry.group == group]
+    assert mine
+    for entry in mine:
+        entry.load()
+
+
+def test_what_is_known_to_break_is_excluded(wheel_metadata: Message) -> None:
+    """A plain install has no fastapi on which Prefect's server fails, no setuptools on which dtoolcore does."""
+    required = wheel_metadata.get_all("Requires-Dist", [])
+    assert {"fastapi<0.151", "setuptools<81", "dtoolcore>=3.18.3"} <= set(required)
+    assert not wheel_metadata.get_all("Provides-Extra")
+
+
+def test_the_version_is_in_the_changelog(wheel_metadata: Message) -> None:
+    """A release that nobody described is not built."""
+    version = re.escape(wheel_metadata["Version"])
+    assert re.search(rf"^## \[?{version}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    """The first screen says what to type."""
+    first_screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:50])
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+
+
+def test_constraints_are_versions_and_nothing_else(tracked: dict[str, str]) -> None:
+    """The constraints hold anywhere: no address, no path, no range."""
+    for line in tracked["constraints.txt"].splitlines():
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.]+(?: ; .+)?", line), line
+
+
+def test_no_file_names_a_registry_or_somebodys_machine(tracked: dict[str, str]) -> None:
+    """The repository works for everybody, from any mirror and in any folder."""
+    found = [
+        f"{name}: {match}"
+        for name, text in tracked.items()
+        for match in [*(each for each in REGISTRIES if each in text), *MACHINE_PATH.findall(text)]
+    ]
+    assert not found
+
+
+def test_no_python_file_has_outgrown_its_room(tracked: dict[str, str]) -> None:
+    """A file that passes 400 lines is a folder that has not been made yet."""
+    assert not [name for name, text in tracked.items() if name.endswith(".py") and text.count("\n") > 400]
