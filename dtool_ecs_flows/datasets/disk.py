@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class DiskDestination:
 
     def existing(self) -> dict[str, Any] | None:
         """Return the administrative metadata of what is there; None where nothing is."""
-        if not os.path.lexists(self._root):
+        if not os.path.lexists(self._root) or self._is_unborn():
             return None
         if self._root.is_symlink() or not self._broker.has_admin_metadata():
             raise DatasetError(f"{self._root} exists and is not a dataset; move it away, or choose another base URI")
@@ -68,10 +69,36 @@ class DiskDestination:
         free = shutil.disk_usage(self._root.parent).free
         if there is None and needed > free:
             raise StoreError(f"{self._root.parent} has {free} bytes free; the dataset needs {needed}")
+        if self._root.exists():
+            self._refuse_links()
         if there is None:
-            self._broker.create_structure()
-            self._broker.put_admin_metadata({**_without_frozen(admin), "type": "protodataset"})
+            for folder in self._broker._essential_subdirectories:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            self._broker._document_structure()
         self._scratch.mkdir(exist_ok=True)
+        if there is None:
+            self._put_admin({**_without_frozen(admin), "type": "protodataset"})
+
+    def _is_unborn(self) -> bool:
+        """Whether this is what an attempt leaves that died before it said what it is: folders and their description."""
+        described = {Path(self._broker.get_structure_key()), Path(self._broker.get_dtool_readme_key())}
+        return not self._root.is_symlink() and all(
+            path.is_dir() or path in described or path.parent == self._scratch for path in self._root.rglob("*")
+        )
+
+    def _refuse_links(self) -> None:
+        """Refuse symbolic links in what is taken up; one could lead the writes anywhere."""
+        for folder, folders, files in os.walk(self._root):
+            for name in folders + files:
+                if (path := Path(folder, name)).is_symlink():
+                    raise UnsafeNameError(f"{path} is a symbolic link, and nothing is written through one; remove it")
+
+    def _put_admin(self, admin: Mapping[str, Any]) -> None:
+        """Write the administrative metadata whole or not at all: without it, the rest could not be taken up again."""
+        with self._temporary() as (temporary, file):
+            file.write(json.dumps(dict(admin)).encode())
+            file.close()
+            os.replace(temporary, self._broker.get_admin_metadata_key())
 
     def put(self, item: Item, source: ItemSource, transfer: Transfer) -> tuple[Item, bool]:
         """Write one item unless the file is there with this size and hash."""
@@ -96,7 +123,8 @@ class DiskDestination:
             md5 = receive(item, source, transfer, file)
             file.close()
             if item.utc_timestamp > 0:
-                os.utime(temporary, (item.utc_timestamp, item.utc_timestamp))
+                with suppress(OverflowError):  # a time that no file can have stays in the manifest
+                    os.utime(temporary, (item.utc_timestamp, item.utc_timestamp))
             os.replace(temporary, path)  # takes the place of a symbolic link, never follows it
         return md5
 
@@ -129,7 +157,7 @@ class DiskDestination:
 
     def put_readme(self, text: str) -> None:
         """Write the README."""
-        self._broker.put_readme(text)
+        Path(self._broker.get_readme_key()).write_bytes(text.encode())  # dtoolcore's way changes line ends and encoding
 
     def put_tag(self, tag: str) -> None:
         """Add a tag."""
@@ -164,7 +192,7 @@ class DiskDestination:
         self._broker.put_manifest(dict(manifest))
         for name, overlay in overlays.items():
             self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
-        self._broker.put_admin_metadata(dict(admin))
+        self._put_admin(admin)
         self._broker.post_freeze_hook()
 
 

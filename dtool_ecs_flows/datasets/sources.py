@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import dtoolcore
@@ -196,6 +197,15 @@ class _DtoolcoreSource:
 
 class DiskSource(_DtoolcoreSource):
     """A dataset on a disk; its items are read where they lie."""
+
+    def readme(self) -> str:
+        """Return the README, line ends and all, which dtoolcore changes."""
+        try:
+            return Path(self.dataset._storage_broker.get_readme_key()).read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"README.yml of {self.uri} is no UTF-8 text: {error}") from None
+        except FileNotFoundError:
+            return ""
 
     def item_source(self) -> ItemSource:
         """Return what reads the items' bytes."""
