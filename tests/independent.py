@@ -173,7 +173,11 @@ class Raw:
 
     def uploads(self) -> list[str]:
         """Keys of unfinished multipart uploads."""
-        return [entry["Key"] for entry in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())]
+        try:
+            found = self.client.list_multipart_uploads(Bucket=self.bucket)
+        except self.client.exceptions.NoSuchUpload:  # what rclone says where there never was one
+            return []
+        return [entry["Key"] for entry in found.get("Uploads", ())]
 
     def state(self) -> dict[str, tuple[str, Any]]:
         """ETag and time of each object: whatever is written changes it."""

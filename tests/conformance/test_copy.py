@@ -8,6 +8,7 @@ from typing import Any
 
 import dtoolcore
 import pytest
+from pydantic import SecretStr
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
 from dtool_ecs_flows.errors import DatasetDiffersError, NotADatasetError, SettingsError, StoreError, UnsafeNameError
@@ -294,12 +295,10 @@ def test_where_one_user_may_not_read_the_others_bucket_the_bytes_pass_here(
     rgw: S3Server, rgw_bucket: BucketSettings, tmp_path: Path
 ) -> None:
     """Two users of one endpoint who see only their own buckets can still be copied between."""
-    rgw.add_user("copy-other", "copy-other-key", "copy-other-secret")
-    other = BucketSettings(
-        bucket=f"{rgw_bucket.bucket}-other",
-        endpoint=rgw.endpoint,
-        access_key_id="copy-other-key",
-        secret_access_key="copy-other-secret",  # type: ignore[arg-type]  # pydantic makes it secret
+    user = f"other-{rgw_bucket.bucket}"
+    rgw.add_user(user, user, "other-secret")
+    other = rgw_bucket.model_copy(
+        update={"bucket": user, "access_key_id": user, "secret_access_key": SecretStr("other-secret")}
     )
     Raw(other).client.create_bucket(Bucket=other.bucket)
     source = disk_dataset(tmp_path / "in", CONTENTS)
