@@ -42,14 +42,16 @@ def main() -> int:
     _isolate(folder, verbose=arguments.verbose)
     sys.path.insert(0, str(ROOT))  # for the servers of the tests and the flows of the site
 
+    from prefect.exceptions import TerminationSignal
+
     from demo.screen import Screen
     from demo.story import tell
 
     screen = Screen()
     try:
         tell(screen, folder, arguments.data)
-    except KeyboardInterrupt:
-        screen.failed("Stopped.")
+    except (KeyboardInterrupt, TerminationSignal):  # Prefect makes the second of a SIGTERM while a flow runs
+        screen.stopped()
         return 130
     except Exception as error:  # noqa: BLE001  # whatever it is, a reader wants one clear line and a status
         screen.failed(f"{type(error).__name__}: {error}", traceback=arguments.verbose)

@@ -70,6 +70,10 @@ class Screen:
         self._console.print()
         self._console.print(Panel("\n".join(lines), border_style="green", expand=False))
 
+    def stopped(self) -> None:
+        """Say that somebody stopped it."""
+        self._console.print("\n[bold yellow]Stopped.[/] Nothing is left running.")
+
     def failed(self, message: str, *, traceback: bool = False) -> None:
         """Say what went wrong."""
         if traceback:

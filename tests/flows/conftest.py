@@ -1,0 +1,88 @@
+"""A real Prefect server for all tests of flows, and datasets to move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from dtool_ecs_flows import BucketSettings, CreateReport, create_dataset
+from dtool_ecs_flows.blocks import EcsBucket
+
+MakeDataset = Callable[..., CreateReport]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the session's own, with an empty database."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+class PrefectApi:
+    """What the server has on record, read as a browser would."""
+
+    def records(self, kind: str, **filters: Any) -> list[dict[str, Any]]:
+        """Return all records of a kind: flow_runs, task_runs, logs, artifacts."""
+        with get_client(sync_client=True) as client:
+            found = client.request("POST", f"/{kind}/filter", json=filters).json()  # type: ignore[arg-type]
+        assert isinstance(found, list)
+        return found
+
+    def text(self) -> str:
+        """Return everything that the server has on record, but for the blocks, as one text."""
+        with get_client(sync_client=True) as client:
+            kinds = ("flow_runs", "task_runs", "logs", "artifacts", "deployments")
+            texts = [client.request("POST", f"/{kind}/filter", json={}).text for kind in kinds]  # type: ignore[arg-type]
+            texts.append(client.request("POST", "/events/filter", json={"filter": {}, "limit": 50}).text)
+        return "\n".join(texts)
+
+    def artifact(self, key: str) -> dict[str, Any]:
+        """Return the newest artifact of a key."""
+        with get_client(sync_client=True) as client:
+            answer: dict[str, Any] = client.request("GET", "/artifacts/{key}/latest", path_params={"key": key}).json()
+        return answer
+
+
+@pytest.fixture
+def api() -> PrefectApi:
+    """The records of the Prefect server."""
+    return PrefectApi()
+
+
+def block_of(settings: BucketSettings, **changes: Any) -> EcsBucket:
+    """Return a block with these settings."""
+    values = {**settings.model_dump(exclude={"cache_directory", "publish_expiry"}), **changes}
+    return EcsBucket(**values)
+
+
+@pytest.fixture
+def block(rclone_bucket: BucketSettings) -> EcsBucket:
+    """The block of a fresh bucket on the server that runs anywhere."""
+    return block_of(rclone_bucket)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """An empty base URI on disk."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return f"file://{folder}"
+
+
+@pytest.fixture
+def make(source: str, tmp_path: Path) -> MakeDataset:
+    """Make a frozen dataset with some files in the source."""
+
+    def make_dataset(name: str, **contents: str) -> CreateReport:
+        folder = tmp_path / "files" / name
+        folder.mkdir(parents=True)
+        for stem, text in (contents or {"first": "one", "second": "two"}).items():
+            (folder / f"{stem}.txt").write_text(text)
+        return create_dataset(name, source, directory=folder, readme=f"---\nname: {name}\n")
+
+    return make_dataset
