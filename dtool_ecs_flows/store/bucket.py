@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -20,6 +21,8 @@ from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures
 from dtool_ecs_flows.store.fast import FAILURES, FastLane, can_spell, usable
+
+logger = logging.getLogger(__name__)
 
 MULTIPART_COPY_ABOVE = 5 * 1024**3
 """Bytes; S3's CopyObject moves no more in one request."""
@@ -124,8 +127,8 @@ class Store:
                 if len(data) == length:
                     self._succeeded = True
                     return data
-            except FAILURES:
-                pass  # told apart by the request below
+            except FAILURES as error:  # told apart by the request below
+                logger.debug("read of %s goes through boto3 after %s", key, type(error).__name__)
 
         def read(response: dict[str, Any]) -> memoryview:
             data = response["Body"].read()
@@ -188,8 +191,8 @@ class Store:
         if self._fast_for(key):
             try:
                 etag = self._fast.put(key, body, dict(metadata))
-            except FAILURES:
-                pass  # told apart by the request below; a put may be repeated
+            except FAILURES as error:  # told apart by the request below; a put may be repeated
+                logger.debug("put of %s goes through boto3 after %s", key, type(error).__name__)
             else:
                 self._succeeded = True
                 return etag
