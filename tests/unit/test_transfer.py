@@ -1,0 +1,364 @@
+"""Many items at once: bounded threads and memory, stopped within moments, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import collections
+import contextvars
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtool_ecs_flows import transfer as module
+from dtool_ecs_flows.errors import StoppedError
+from dtool_ecs_flows.transfer import Transfer, md5_of, part_size
+
+MIB = 1024**2
+TIB = 1024**4
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    """Leaving a transfer ends its threads, whatever happened in it."""
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("dtool-ecs-")]
+    assert not left
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A transfer that may hold 100 bytes, in parts of 10."""
+    monkeypatch.setattr(module, "MEMORY", 100)
+    monkeypatch.setattr(module, "part_size", lambda _size: 10)
+    return 100
+
+
+class Gauge:
+    """Counts what happens at once, and the most of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now = 0
+        self.most = 0
+
+    def add(self, amount: int) -> None:
+        with self._lock:
+            self.now += amount
+            self.most = max(self.most, self.now)
+
+
+class TestPartSize:
+    @given(st.integers(0, 150 * TIB))
+    def test_any_item_fits_into_the_parts_that_s3_allows(self, size: int) -> None:
+        """At most 10,000 parts, each a whole number of MiB and not smaller than 16 of them."""
+        step = part_size(size)
+        assert step * 10_000 >= size
+        assert step >= 16 * MIB
+        assert step % MIB == 0
+
+    @given(st.integers(0, 5 * TIB))
+    def test_a_part_is_never_larger_than_s3_takes(self, size: int) -> None:
+        """5 GiB is the limit of a part, 5 TiB of an object; no part is larger than it has to be."""
+        step = part_size(size)
+        assert step <= 5 * 1024**3
+        assert step == 16 * MIB or (step - MIB) * 10_000 < size
+
+
+class TestEach:
+    def test_every_job_comes_back_with_its_own_result_or_error(self) -> None:
+        """An error of one job is told with that job, and keeps no other from being done."""
+
+        def work(number: int) -> int:
+            if number % 7 == 0:
+                raise ValueError(number)
+            return number * number
+
+        with Transfer(4) as transfer:
+            found = dict(transfer.each(range(200), work))
+
+        assert set(found) == set(range(200))
+        for number, result in found.items():
+            if number % 7 == 0:
+                assert isinstance(result, ValueError)
+                assert result.args == (number,)
+            else:
+                assert result == number * number
+
+    def test_no_jobs_is_no_work(self) -> None:
+        """A dataset without items ends at once."""
+        with Transfer(4) as transfer:
+            assert list(transfer.each([], print)) == []
+
+    def test_as_many_at_once_as_workers_and_no_more(self) -> None:
+        """The user's number of requests at once is reached, and never passed."""
+        gauge = Gauge()
+        meet = threading.Barrier(4, timeout=10)
+
+        def work(_: int) -> None:
+            gauge.add(1)
+            meet.wait()
+            gauge.add(-1)
+
+        with Transfer(4) as transfer:
+            errors = [result for _, result in transfer.each(range(16), work) if result is not None]
+        assert errors == []
+        assert gauge.most == 4
+
+    def test_jobs_are_taken_a_few_ahead_only(self) -> None:
+        """A million items need not be in memory: jobs come from an iterable that may have no end."""
+        taken = Gauge()
+
+        def jobs() -> Iterator[int]:
+            for number in itertools.count():
+                taken.add(1)
+                yield number
+
+        with Transfer(2) as transfer:
+            done = list(itertools.islice(transfer.each(jobs(), lambda number: number), 50))
+        assert len(set(done)) == 50
+        assert taken.most <= 50 + 2 * 2 + 1
+
+    def test_an_error_of_the_iterable_ends_it(self) -> None:
+        """What cannot be listed is not taken for the end of the list."""
+
+        def jobs() -> Iterator[int]:
+            yield 1
+            raise OSError("the listing broke off")
+
+        with Transfer(2) as transfer, pytest.raises(OSError, match="broke off"):
+            list(transfer.each(jobs(), lambda number: number))
+
+    def test_workers_see_the_settings_that_are_active_for_the_caller(self) -> None:
+        """Each job runs in a copy of the caller's context, and cannot change it."""
+        variable = contextvars.ContextVar[str]("variable")
+        variable.set("of the caller")
+
+        def work(_: int) -> str:
+            found = variable.get()
+            variable.set("of a worker")
+            return found
+
+        with Transfer(2) as transfer:
+            assert {result for _, result in transfer.each(range(20), work)} == {"of the caller"}
+            assert transfer.submit_part(variable.get).result() == "of the caller"
+        assert variable.get() == "of the caller"
+
+    def test_stop_ends_it_within_moments(self) -> None:
+        """Set from another thread while requests are slow, it ends after those under way; no further one begins."""
+        stop, begun = threading.Event(), Gauge()
+
+        def work(_: int) -> None:
+            begun.add(1)
+            time.sleep(0.05)
+
+        def stop_soon() -> None:
+            time.sleep(0.3)
+            stop.set()
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(1) as other, Transfer(2, stop) as transfer:
+            other.submit(stop_soon)
+            with pytest.raises(StoppedError):
+                collections.deque(transfer.each(itertools.count(), work))
+        assert time.monotonic() - began < 3
+        after = begun.now
+        time.sleep(0.2)
+        assert begun.now == after
+
+    def test_stopped_before_it_began_it_does_nothing(self) -> None:
+        """A flow that was cancelled while it was waiting sends no request."""
+        stop = threading.Event()
+        stop.set()
+        with Transfer(2, stop) as transfer, pytest.raises(StoppedError):
+            list(transfer.each([1], print))
+
+    def test_an_interrupt_in_a_worker_is_raised_and_not_yielded(self) -> None:
+        """What is no Exception ends the operation: Ctrl-C is not the error of an item."""
+
+        def work(_: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), Transfer(2) as transfer:
+            list(transfer.each([1, 2, 3], work))
+
+    def test_leaving_early_drops_what_was_not_begun(self) -> None:
+        """An error of the caller's is not followed by hundreds of requests."""
+        begun = Gauge()
+
+        def work(_: int) -> None:
+            begun.add(1)
+            time.sleep(0.02)
+
+        def fail() -> None:
+            with Transfer(2) as transfer:
+                for _ in transfer.each(range(1000), work):
+                    raise RuntimeError("of the caller")
+
+        with pytest.raises(RuntimeError, match="of the caller"):
+            fail()
+        assert begun.now <= 6
+
+    def test_work_of_work_does_not_wait_for_itself(self) -> None:
+        """Items may have parts in flight on every worker at once: parts have threads of their own."""
+        with Transfer(2) as transfer:
+
+            def work(number: int) -> int:
+                return sum(transfer.submit_part(partial(int, n)).result() for n in range(number))
+
+            assert dict(transfer.each(range(20), work)) == {n: n * (n - 1) // 2 for n in range(20)}
+
+
+class TestMemory:
+    def test_what_is_held_at_once_stays_below_the_limit(self, memory: int) -> None:
+        """Many items of all sizes at once: their bytes in flight never pass the bound, and all get their turn."""
+        gauge = Gauge()
+
+        def work(size: int) -> None:
+            with transfer.hold(size):
+                gauge.add(size)
+                time.sleep(0.001)
+                gauge.add(-size)
+
+        with Transfer(8) as transfer:
+            assert len(list(transfer.each([1, 30, 60, 99, 100, 0] * 10, work))) == 60
+        assert 0 < gauge.most <= memory
+
+    def test_one_that_is_larger_than_the_limit_goes_alone(self, memory: int) -> None:
+        """It would wait for ever otherwise."""
+        gauge = Gauge()
+
+        def work(size: int) -> None:
+            with transfer.hold(size):
+                gauge.add(1)
+                time.sleep(0.001)
+                assert size < memory or gauge.now == 1
+                gauge.add(-1)
+
+        with Transfer(4) as transfer:
+            results = [result for _, result in transfer.each([10, 250] * 10, work)]
+        assert results == [None] * 20
+
+    def test_an_error_gives_its_memory_back(self, memory: int) -> None:
+        """Items that fail do not make those after them wait for ever."""
+
+        def work(_: int) -> None:
+            with transfer.hold(memory):
+                raise ValueError
+
+        with Transfer(2) as transfer:
+            assert len(list(transfer.each(range(10), work))) == 10
+
+
+def reader(content: bytes, *, fails_at: int = -1) -> Callable[[int, int], bytes]:
+    def read(offset: int, length: int) -> bytes:
+        if offset == fails_at:
+            raise OSError("cut short")
+        return content[offset : offset + length]
+
+    return read
+
+
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize("ahead", [False, True])
+class TestParts:
+    @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 95, 100, 1000])
+    def test_parts_come_in_order_and_are_the_whole(self, ahead: bool, size: int) -> None:
+        """Read ahead or not, the bytes are those of the item; one that is empty is read as well, it may be missing."""
+        content = bytes(number % 251 for number in range(size))
+        with Transfer(3) as transfer:
+            offsets, data = [], b""
+            for offset, part in transfer.parts(reader(content), size, ahead=ahead):
+                offsets.append(offset)
+                data += part
+                transfer.release(len(part))
+        assert data == content
+        assert offsets == list(range(0, size, 10)) or (size == 0 and offsets == [0])
+
+    def test_a_part_that_cannot_be_read_is_the_error_of_the_item(self, ahead: bool) -> None:
+        """What came before it is delivered; what was read ahead of it is given back, so that others go on."""
+        with Transfer(3) as transfer:
+            for _ in range(20):  # memory that were lost would make a later one of these wait for ever
+                got: list[int] = []
+
+                def run(got: list[int] = got) -> None:
+                    for offset, part in transfer.parts(reader(bytes(200), fails_at=30), 200, ahead=ahead):
+                        got.append(offset)
+                        transfer.release(len(part))
+
+                with pytest.raises(OSError, match="cut short"):
+                    run()
+                assert got == [0, 10, 20]
+
+    def test_leaving_early_gives_back_what_was_read_ahead(self, ahead: bool) -> None:
+        """A consumer that fails (a disk that is full) holds nobody up."""
+        with Transfer(3) as transfer:
+            for _ in range(20):
+                for _, part in transfer.parts(reader(bytes(200)), 200, ahead=ahead):
+                    transfer.release(len(part))
+                    break
+
+    def test_many_items_at_once_share_the_memory(self, ahead: bool) -> None:
+        """All workers on items much larger than the memory: the bound holds, and none waits for another for ever."""
+        gauge = Gauge()
+
+        def work(number: int) -> str:
+            def read(_: int, length: int) -> bytes:
+                gauge.add(length)
+                return bytes([number]) * length
+
+            def release(length: int) -> None:
+                gauge.add(-length)
+                transfer.release(length)
+
+            data = b""
+            for _, part in transfer.parts(read, 500, ahead=ahead):
+                data += part
+                transfer.submit_part(partial(release, len(part)))
+            return md5_of(data)
+
+        with Transfer(8) as transfer:
+            found = dict(transfer.each(range(24), work))
+        assert found == {number: md5_of(bytes([number]) * 500) for number in range(24)}
+        assert gauge.most <= 100
+
+    def test_a_failing_caller_is_not_held_up_by_slow_parts(self, ahead: bool) -> None:
+        """Leaving a transfer while parts are read by a worker: it ends when those under way have ended."""
+
+        def slow(offset: int, length: int) -> bytes:
+            time.sleep(0.05)
+            return bytes(length)
+
+        def work(number: int) -> None:
+            for _, part in transfer.parts(slow, 1000 if number else 0, ahead=ahead):
+                transfer.release(len(part))
+
+        began = time.monotonic()
+        with Transfer(2) as transfer:
+            next(transfer.each(itertools.count(), work))  # and no more: the iteration is left here
+        assert time.monotonic() - began < 3
+
+    def test_a_stop_is_heard_between_parts(self, ahead: bool) -> None:
+        """One large item does not have to be finished first."""
+        stop = threading.Event()
+        with Transfer(2, stop) as transfer:
+            parts = transfer.parts(reader(bytes(1000)), 1000, ahead=ahead)
+            _, part = next(parts)
+            transfer.release(len(part))
+            stop.set()
+            with pytest.raises(StoppedError):
+                next(parts)
+
+
+def test_md5_takes_any_buffer() -> None:
+    """Bytes, a bytearray and a view of either are one content."""
+    content: list[Any] = [b"abc", bytearray(b"abc"), memoryview(b"xabc")[1:]]
+    assert {md5_of(each) for each in content} == {"900150983cd24fb0d6963f7d28e17f72"}
