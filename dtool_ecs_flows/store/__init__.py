@@ -10,14 +10,7 @@ Contract, for every method of `Store`:
 - ETags come unquoted and in lower case, metadata keys in lower case with underscores, times as UTC epoch seconds.
 """
 
-from dtool_ecs_flows.store.bucket import (
-    MULTIPART_COPY_ABOVE,
-    ObjectInfo,
-    Store,
-    StoredObject,
-    content_md5,
-    is_md5,
-    open_store,
-)
+from dtool_ecs_flows.store.bucket import MULTIPART_COPY_ABOVE, Store, open_store
+from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, is_md5
 
 __all__ = ["MULTIPART_COPY_ABOVE", "ObjectInfo", "Store", "StoredObject", "content_md5", "is_md5", "open_store"]

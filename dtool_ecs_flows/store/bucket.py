@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import botocore.exceptions as boto
@@ -21,6 +18,7 @@ from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures
 from dtool_ecs_flows.store.fast import FAILURES, FastLane, can_spell, usable
+from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,36 +27,8 @@ MULTIPART_COPY_ABOVE = 5 * 1024**3
 
 _COPY_PART = 1024**3
 _DELETE_BATCH = 1000  # S3's limit for DeleteObjects
-_MD5 = re.compile(r"[0-9a-f]{32}")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """What a listing or a HEAD tells of an object."""
-
-    key: str
-    size: int
-    etag: str
-    """MD5 in hex after a single PUT; after a multipart upload anything."""
-    last_modified: float
-    """UTC epoch seconds."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """User metadata; empty in a listing."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """A small object, read whole."""
-
-    body: bytes
-    info: ObjectInfo
-
-
-def is_md5(etag: str) -> bool:
-    """Whether an ETag has the form of an MD5, as after a single PUT."""
-    return _MD5.fullmatch(etag) is not None
 
 
 @functools.lru_cache(maxsize=32)
@@ -98,14 +68,14 @@ class Store:
 
         def read(response: dict[str, Any]) -> StoredObject:
             body = response["Body"].read()
-            return StoredObject(body, _info(key, response, len(body)))
+            return StoredObject(body, info_of(key, response, len(body)))
 
         return self._call("GetObject", key, {"Key": key}, read)
 
     def head(self, key: str) -> ObjectInfo:
         """Return what the store knows of an object, its user metadata included."""
         try:
-            return self._call("HeadObject", key, {"Key": key}, functools.partial(_info, key))
+            return self._call("HeadObject", key, {"Key": key}, functools.partial(info_of, key))
         except (NoSuchKeyError, AccessDeniedError):
             # The answer to a HEAD has no body that would tell a missing key from a missing bucket: that of a GET has.
             self._call("GetObject", key, {"Key": key, "Range": "bytes=0-0"}, _nothing)
@@ -184,7 +154,7 @@ class Store:
         }
         if if_absent:
             params["IfNoneMatch"] = "*"
-        return self._call("PutObject", key, params, _etag)
+        return self._call("PutObject", key, params, etag_of)
 
     def put_item(self, key: str, body: Any, md5: str, metadata: Mapping[str, str]) -> str:
         """Put an item's bytes (any buffer), whose MD5 in hex is known, with one request; return its ETag."""
@@ -197,7 +167,7 @@ class Store:
                 self._succeeded = True
                 return etag
         params = {"Key": key, "Body": bytes(body), "ContentMD5": content_md5(md5), "Metadata": dict(metadata)}
-        return self._call("PutObject", key, params, _etag)
+        return self._call("PutObject", key, params, etag_of)
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         """Begin a multipart upload and return its id; the caller completes or aborts it."""
@@ -213,7 +183,7 @@ class Store:
             "Body": bytes(body),
             "ContentMD5": content_md5(md5),
         }
-        return self._call("UploadPart", key, params, _etag)
+        return self._call("UploadPart", key, params, etag_of)
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], *, size: int, checksum: str) -> None:
         """Make the parts one object of `size` bytes.
@@ -380,29 +350,9 @@ class Store:
         raise AssertionError("attempts end by returning or raising")
 
 
-def _info(key: str, response: dict[str, Any], size: int | None = None) -> ObjectInfo:
-    return ObjectInfo(
-        key=key,
-        size=int(response["ContentLength"]) if size is None else size,
-        etag=_etag(response),
-        last_modified=response["LastModified"].timestamp(),
-        # A RADOS Gateway gives `-` for `_`, others title case: one spelling for all.
-        metadata={name.lower().replace("-", "_"): value for name, value in response["Metadata"].items()},
-    )
-
-
-def _etag(response: dict[str, Any]) -> str:
-    return str(response.get("ETag", "")).strip('"').lower()
-
-
 def _nothing(_: dict[str, Any]) -> None:
     return None
 
 
 def _copied_etag(response: dict[str, Any]) -> str:
     return str(response["CopyPartResult"]["ETag"]).strip('"')
-
-
-def content_md5(md5: str) -> str:
-    """Return the Content-MD5 header for an MD5 in hex."""
-    return base64.b64encode(bytes.fromhex(md5)).decode("ascii")

@@ -1,0 +1,60 @@
+"""What a store tells of an object."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing or a HEAD tells of an object."""
+
+    key: str
+    size: int
+    etag: str
+    """MD5 in hex after a single PUT; after a multipart upload anything."""
+    last_modified: float
+    """UTC epoch seconds."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """User metadata; empty in a listing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A small object, read whole."""
+
+    body: bytes
+    info: ObjectInfo
+
+
+def is_md5(etag: str) -> bool:
+    """Whether an ETag has the form of an MD5, as after a single PUT."""
+    return _MD5.fullmatch(etag) is not None
+
+
+def content_md5(md5: str) -> str:
+    """Return the Content-MD5 header for an MD5 in hex."""
+    return base64.b64encode(bytes.fromhex(md5)).decode("ascii")
+
+
+def info_of(key: str, response: dict[str, Any], size: int | None = None) -> ObjectInfo:
+    """Return what the answer to a GET or a HEAD tells of an object."""
+    return ObjectInfo(
+        key=key,
+        size=int(response["ContentLength"]) if size is None else size,
+        etag=etag_of(response),
+        last_modified=response["LastModified"].timestamp(),
+        # A RADOS Gateway gives `-` for `_`, others title case: one spelling for all.
+        metadata={name.lower().replace("-", "_"): value for name, value in response["Metadata"].items()},
+    )
+
+
+def etag_of(response: dict[str, Any]) -> str:
+    """Return the ETag in an answer, unquoted and in lower case."""
+    return str(response.get("ETag", "")).strip('"').lower()
