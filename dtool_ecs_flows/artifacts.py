@@ -60,8 +60,8 @@ def literal(text: str, limit: int = MAX_CELL) -> str:
 def code(text: str, limit: int = MAX_CELL) -> str:
     """Return a name, URI or UUID as markdown in the code font, where nothing in it means anything."""
     text = one_line(text, limit)
-    if not text.strip() or any(mark in text for mark in "`|\\"):
-        return literal(text, limit)  # inside code these three could not be written in a table
+    if not text.strip() or any(mark in text for mark in "`|\\<"):
+        return literal(text, limit)  # the first three cannot be written as code in a table, < is for old renderers
     return f"`{text}`"
 
 
@@ -220,7 +220,7 @@ def verify_markdown(report: VerifyReport) -> str:
     )
     verdict = "is right" if report.ok else f"has {plural(len(report.findings), 'finding')}"
     parts = [
-        f"# {literal(report.name)} {verdict}",
+        f"# {code(report.name)} {verdict}",
         f"{plural(report.items, 'item')}, {human_bytes(report.bytes)}; {how} in {human_seconds(report.seconds)}.",
         code(report.uri),
     ]
@@ -245,7 +245,7 @@ def published_markdown(report: CreateReport, *, tags: Sequence[str] = (), derive
         ("Time", human_seconds(report.seconds)),
     ]
     table = markdown_table(("", ""), [fact for fact in facts if fact[1]])
-    return f"# Published {literal(report.name)}\n\n{table}"
+    return f"# Published {code(report.name)}\n\n{table}"
 
 
 class ProgressBar:

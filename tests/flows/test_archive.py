@@ -79,7 +79,7 @@ def test_a_dry_run_shows_the_plan_and_copies_nothing(
 def test_one_dataset_that_fails_does_not_stop_the_others(
     block: EcsBucket, make: MakeDataset, source: str, api: PrefectApi
 ) -> None:
-    """The others are archived, the run fails and tells what failed and why; once mended, running again does the rest."""
+    """The others are archived, the run fails and tells what failed and why; once mended, a rerun does the rest."""
     make("good")
     bad = make("spoilt", only="as it was")
     make("sound")

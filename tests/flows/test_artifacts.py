@@ -1,0 +1,178 @@
+"""What the reports look like in the Prefect UI."""
+
+from __future__ import annotations
+
+import pytest
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from dtool_ecs_flows.artifacts import (
+    ProgressBar,
+    artifact_key,
+    code,
+    dataset_list_rows,
+    dataset_list_summary,
+    human_bytes,
+    human_seconds,
+    literal,
+    one_line,
+    run_headline,
+    run_markdown,
+    verify_markdown,
+)
+from dtool_ecs_flows.models import DatasetInfo, DatasetList, Finding, Progress, VerifyReport
+from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
+from tests.flows.conftest import PrefectApi
+
+HOSTILE = [
+    "a|b",
+    "line\nbreak",
+    "<script>alert(1)</script>",
+    "[click](javascript:alert(1))",
+    "![x](http://example.org/pixel.png)",
+    "`code`",
+    "back\\slash|",
+    "\u202egnp.exe",
+    "\x1b[31mred",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_stays_in_its_cell(name: str) -> None:
+    """No name from a dataset can break a table, become markup, or hide what it is."""
+    outcome = DatasetOutcome(source_uri=f"file:///{name}", outcome="failed", name=name, message=name)
+    text = run_markdown(
+        "Archive", RunReport(source="s", destination="d", dry_run=False, datasets=(outcome,), seconds=1)
+    )
+    (row,) = [line for line in text.splitlines() if "file:///" in line]
+    assert row.replace("\\\\", "").replace("\\|", "").count("|") == 4
+    assert "<script" not in row
+    for drawn in (code(name), literal(name)):
+        unquoted = "" if drawn.startswith("`") and drawn.count("`") == 2 else drawn
+        assert "![x](" not in unquoted
+        assert "[click](" not in unquoted
+    assert row.isprintable()
+
+
+def test_what_cannot_be_seen_is_spelled_out_and_what_is_long_is_cut() -> None:
+    """A newline is shown as such, and a name of a megabyte does not fill the page."""
+    assert one_line("a\nb") == "a\\nb"
+    assert len(one_line("x" * 10**6)) == 300
+
+
+def test_keys_are_what_prefect_allows() -> None:
+    """Bucket names with dots and capitals become lower case letters, digits and dashes."""
+    assert artifact_key("archive", "My.Bucket_1") == "archive-my-bucket-1"
+    assert artifact_key("…") == "report"
+
+
+def test_sizes_and_times_are_written_as_people_write_them() -> None:
+    """Nobody has to count digits."""
+    assert [human_bytes(size) for size in (0, 999, 1500, 2.5e9, 3e18)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "2.5 GB",
+        "3000.0 PB",
+    ]
+    assert [human_seconds(seconds) for seconds in (0.04, 61, 3725)] == ["0.0 s", "1 min 01 s", "1 h 02 min"]
+
+
+def test_failures_come_first_and_the_headline_counts() -> None:
+    """A reader sees what failed before what worked."""
+    outcomes = [
+        DatasetOutcome(source_uri="file:///a", outcome="copied", name="a", copied_bytes=1500),
+        DatasetOutcome(source_uri="file:///b", outcome="failed", name="b", message="disk on fire"),
+        DatasetOutcome(source_uri="file:///c", outcome="already there", name="c"),
+    ]
+    report = RunReport(source="s", destination="d", dry_run=False, datasets=tuple(outcomes), seconds=61)
+    assert run_headline(report) == "3 datasets: 1 copied (1.5 kB), 1 already there, 1 failed"
+    text = run_markdown("Archive", report)
+    assert text.index("disk on fire") < text.index("## Datasets")
+    nothing = RunReport(source="s", destination="d", dry_run=False, datasets=(), seconds=0)
+    assert run_headline(nothing) == "0 datasets: nothing to do"
+
+
+def test_a_listing_of_many_is_cut_and_says_so() -> None:
+    """A bucket of ten thousand datasets makes a table that a browser can show; the flow's result has all."""
+    info = DatasetInfo(uri="ecs://b/u", uuid="u", name="n", type="dataset", created_at=0.0)
+    listing = DatasetList(base_uri="ecs://b", datasets=(info,) * 10_000, orphans=("o",), seconds=1)
+    rows = dataset_list_rows(listing)
+    assert len(rows) == 1000
+    assert rows[0] == {
+        "Name": "n",
+        "UUID": "u",
+        "State": "frozen",
+        "Created (UTC)": "1970-01-01 00:00:00",
+        "URI": "ecs://b/u",
+    }
+    summary = dataset_list_summary(listing)
+    assert "10,000 datasets" in summary
+    assert "first 1,000" in summary
+    assert "`o`" in summary
+
+
+def test_findings_of_a_verification_are_a_table() -> None:
+    """Kind, item, expected and found, one line each."""
+    finding = Finding(kind="corrupt", subject="a.csv", message="hash differs", expected="aa", actual="bb")
+    report = VerifyReport(
+        uri="ecs://b/u",
+        uuid="u",
+        name="n",
+        items=1,
+        bytes=5,
+        bytes_read=5,
+        content_read=True,
+        findings=(finding,),
+        seconds=1,
+    )
+    assert "| corrupt | `a.csv` | hash differs | `aa` | `bb` |" in verify_markdown(report)
+    assert "`n` has 1 finding" in verify_markdown(report)
+
+
+def test_progress_is_a_handful_of_updates(api: PrefectApi) -> None:
+    """A thousand items make few artifacts' updates, the last of which says 100 %; short work leaves no artifact."""
+
+    @flow
+    def work() -> None:
+        bar = ProgressBar("a copy to be seen", after=0, step=25, pause=0)
+        sent: list[float] = []
+        show = bar._show
+        bar._show = lambda percent: (sent.append(percent), show(percent))  # type: ignore[method-assign, func-returns-value, assignment]
+        for done in range(1000):
+            bar(Progress(done, 1000, done * 10, 10_000))
+        bar.finish()
+        assert sent == [0, 25, 50, 75, 100]
+        short = ProgressBar("too short to be seen")
+        short(Progress(1, 2, 1, 2))
+        short.finish()
+
+    work()
+    shown = [each for each in api.records("artifacts") if each["type"] == "progress"]
+    assert [(each["description"], each["data"]) for each in shown if "to be seen" in each["description"]] == [
+        ("a copy to be seen", 100.0)
+    ]
+
+
+def test_progress_that_cannot_be_shown_does_not_stop_the_work() -> None:
+    """Outside of any run, or where the API is gone, the work goes on without a display."""
+    bar = ProgressBar("nobody sees it", after=0, pause=0)
+    bar._context.run(lambda: None)
+    for done in range(10):
+        bar(Progress(done, 10, 0, 0))
+    bar.finish()
+
+
+def test_an_artifact_of_a_thousand_rows_is_accepted(api: PrefectApi) -> None:
+    """The server takes what we draw at most."""
+    outcomes = tuple(
+        DatasetOutcome(source_uri="file:///" + "x" * 280, outcome="failed", message="y" * 300) for _ in range(1200)
+    )
+    report = RunReport(source="s", destination="d", dry_run=False, datasets=outcomes, seconds=1)
+
+    @flow
+    def draw() -> None:
+        create_markdown_artifact(run_markdown("Large", report), key="large")
+
+    draw()
+    assert "and 200 more" in api.artifact("large")["data"]
