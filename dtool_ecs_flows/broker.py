@@ -27,7 +27,6 @@ from dtool_ecs_flows.errors import (
     CorruptItemError,
     NoSuchKeyError,
     SettingsError,
-    StoreError,
     UnsafeNameError,
 )
 from dtool_ecs_flows.items import file_source, receive, send, stored_items
@@ -167,10 +166,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
             FrozenDatasetError: it is there and frozen.
             StoreError: it could not be written; nothing was left behind.
         """
-        try:
-            self.dataset.create_structure()
-        except SettingsError as error:
-            raise StoreError(str(error)) from None  # what `dtool create` shows without a traceback
+        self.dataset.create_structure()
         self._created = True
 
     def put_admin_metadata(self, admin_metadata: Mapping[str, Any]) -> None:
@@ -382,7 +378,8 @@ def _warn_of_others() -> None:
     providers = {
         entry.value: entry.dist.name if entry.dist else entry.value
         for entry in entry_points(group="dtool.storage_brokers")
-        if entry.name == ECSStorageBroker.key
+        # dtool-ecs names its entry after the class. Loading them all would tell, and would load what is broken too.
+        if entry.name == ECSStorageBroker.key or entry.attr == ECSStorageBroker.__name__
     }
     if len(providers) > 1:
         names = list(providers.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import click
 from dtoolcore.storagebroker import StorageBrokerOSError
 
 __all__ = [
@@ -32,8 +33,12 @@ __all__ = [
 ]
 
 
-class EcsFlowsError(Exception):
-    """Base of every error that this package raises on purpose."""
+class EcsFlowsError(click.ClickException):
+    """Base of every error that this package raises on purpose.
+
+    It is click's error too, so that the `dtool` command, which calls the broker from within click, shows the message
+    on one line instead of a traceback.
+    """
 
 
 class SettingsError(EcsFlowsError, ValueError):
@@ -49,10 +54,7 @@ class StoppedError(EcsFlowsError):
 
 
 class StoreError(EcsFlowsError, StorageBrokerOSError):  # type: ignore[misc]  # dtoolcore has no types
-    """The object store refused a request, or could not be reached.
-
-    It is dtoolcore's error too, because the `dtool` command shows that one without a traceback.
-    """
+    """The object store refused a request, or could not be reached; dtoolcore's own error for this."""
 
 
 class NoSuchKeyError(StoreError, FileNotFoundError):
@@ -126,7 +128,6 @@ class TransferError(DatasetError):
 
     def __init__(self, message: str, failures: Sequence[tuple[str, BaseException]] = ()) -> None:
         super().__init__(message)
-        self.message = message
         self.failures = tuple(failures)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -60,7 +60,6 @@ class RunFailedError(DatasetError):
 
     def __init__(self, message: str, report: RunReport) -> None:
         super().__init__(message)
-        self.message = message
         self.report = report
 
     def __reduce__(self) -> tuple[object, ...]:

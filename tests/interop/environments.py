@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ CACHE = REPOSITORY / ".cache" / "peers"
 _OUTSIDE = dict(os.environ)
 
 
+@cache
 def environment(name: str, *, with_package: bool = False) -> Path:
     """Return the folder with the commands of a virtual environment that holds what `peers/<name>.txt` pins.
 
@@ -35,7 +37,8 @@ def environment(name: str, *, with_package: bool = False) -> Path:
     pins = PINS / f"{name}.txt"
     wanted = [sys.version, pins.read_text()]
     if with_package:
-        wanted.append((REPOSITORY / "pyproject.toml").read_text())
+        project, _, _ = (REPOSITORY / "pyproject.toml").read_text().partition("[dependency-groups]")
+        wanted.append(project)
     stamp = hashlib.sha256("\0".join(wanted).encode()).hexdigest()
     folder = CACHE / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
     stamp_file = folder / "made-from"
