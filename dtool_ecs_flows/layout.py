@@ -76,10 +76,13 @@ def check_name(name: str, what: str) -> str:
     """Return the name of a dataset, tag, annotation or overlay where dtool allows it.
 
     Raises:
-        UnsafeNameError: it is empty, longer than 80, or has other characters than `0-9 a-z A-Z - _ .`.
+        UnsafeNameError: it is empty, longer than 80, or has other characters than `0-9 a-z A-Z - _ .`; or it is `.`
+            or `..`, which names another folder on a disk.
     """
-    if not _NAME.fullmatch(name):
-        raise UnsafeNameError(f"{what} {name!r} is not valid: 1 to 80 of the characters 0-9 a-z A-Z - _ . are allowed")
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise UnsafeNameError(
+            f"{what} {name!r} is not valid: 1 to 80 of the characters 0-9 a-z A-Z - _ . are allowed, but not . or .."
+        )
     return name
 
 
