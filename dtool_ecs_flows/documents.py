@@ -186,6 +186,8 @@ def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
+        if not item.hash:  # any bytes would pass for it
+            raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} has no hash")
         if item.size < 0 or _identifier_or_empty(item.relpath) != identifier:
             raise ManifestError(
                 f"manifest unreadable in {where}: item {identifier!r} does not belong to relpath {item.relpath!r}"

@@ -17,7 +17,7 @@ from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
 from dtool_ecs_flows.datasets.running import concurrency_for, each_item, settings_given
 from dtool_ecs_flows.datasets.sources import Source, open_source
-from dtool_ecs_flows.errors import DatasetDiffersError
+from dtool_ecs_flows.errors import DatasetDiffersError, ManifestError
 from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.stored import StoredDataset
@@ -99,7 +99,10 @@ def open_destination(base_uri: str, admin: Mapping[str, Any], config_path: str |
     Raises:
         SettingsError: an ECS bucket's settings are not complete.
         UnsafeNameError: the base URI has a path that it must not have.
+        ManifestError: the administrative metadata names no UUID, from which all keys are made.
     """
+    if not layout.is_uuid(str(admin.get("uuid", ""))):
+        raise ManifestError(f"administrative metadata unreadable: {admin.get('uuid')!r} is no UUID")
     scheme = urlsplit(base_uri).scheme
     if scheme == layout.SCHEME:
         bucket, uuid = layout.parse_uri(base_uri)

@@ -94,6 +94,8 @@ class EcsSource:
         self.stored = stored
         self.uri = stored.uri
         self._admin = stored.frozen_admin()
+        if self._admin["uuid"] != stored.uuid:  # it would be copied to the keys of another dataset, or of none
+            raise ManifestError(f"administrative metadata of {self.uri} names the UUID {self._admin['uuid']!r}")
 
     @property
     def admin(self) -> dict[str, Any]:
