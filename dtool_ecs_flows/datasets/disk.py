@@ -71,20 +71,22 @@ class DiskDestination:
             raise StoreError(f"{self._root.parent} has {free} bytes free; the dataset needs {needed}")
         if self._root.exists():
             self._refuse_links()
-        if there is None:
-            for folder in self._broker._essential_subdirectories:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-            self._broker._document_structure()
-        self._scratch.mkdir(exist_ok=True)
-        if there is None:
-            self._put_admin({**_without_frozen(admin), "type": "protodataset"})
+        with self._telling_when_full():
+            if there is None:
+                for folder in self._broker._essential_subdirectories:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                self._broker._document_structure()
+            self._scratch.mkdir(exist_ok=True)
+            if there is None:
+                self._put_admin({**_without_frozen(admin), "type": "protodataset"})
 
     def _is_unborn(self) -> bool:
         """Whether this is what an attempt leaves that died before it said what it is: folders and their description."""
-        described = {Path(self._broker.get_structure_key()), Path(self._broker.get_dtool_readme_key())}
-        return not self._root.is_symlink() and all(
-            path.is_dir() or path in described or path.parent == self._scratch for path in self._root.rglob("*")
-        )
+        if self._root.is_symlink() or not self._root.is_dir():
+            return False
+        ours = {self._scratch, *map(Path, self._broker._essential_subdirectories)}
+        ours |= {Path(self._broker.get_structure_key()), Path(self._broker.get_dtool_readme_key())}
+        return all(path in ours or path.parent == self._scratch for path in self._root.rglob("*"))
 
     def _refuse_links(self) -> None:
         """Refuse symbolic links in what is taken up; one could lead the writes anywhere."""
@@ -106,14 +108,19 @@ class DiskDestination:
         md5 = self._hash_of_file(path, item, source)
         if md5:
             return replace(item, hash=md5), False
-        try:
+        with self._telling_when_full(f"item {item.relpath!r} alone has {item.size}; "):
             return replace(item, hash=self._write(path, item, source, transfer)), True
+
+    @contextmanager
+    def _telling_when_full(self, needed: str = "") -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            free = shutil.disk_usage(self._root).free
+            free = shutil.disk_usage(self._root.parent).free
             raise StoreError(
-                f"the disk of {self._root} is full: {free} bytes free, item {item.relpath!r} alone has {item.size}; "
+                f"the disk of {self._root} is full: {free} bytes free; {needed}"
                 "the same call again goes on when there is room"
             ) from None
 
@@ -157,15 +164,19 @@ class DiskDestination:
 
     def put_readme(self, text: str) -> None:
         """Write the README."""
-        Path(self._broker.get_readme_key()).write_bytes(text.encode())  # dtoolcore's way changes line ends and encoding
+        with self._telling_when_full():
+            # dtoolcore's way depends on the locale, and reading with it changes line ends
+            Path(self._broker.get_readme_key()).write_bytes(text.encode())
 
     def put_tag(self, tag: str) -> None:
         """Add a tag."""
-        self._broker.put_tag(layout.check_name(tag, "tag"))
+        with self._telling_when_full():
+            self._broker.put_tag(layout.check_name(tag, "tag"))
 
     def put_annotation(self, name: str, value: Any) -> None:
         """Write an annotation."""
-        self._broker.put_annotation(layout.check_name(name, "annotation"), value)
+        with self._telling_when_full():
+            self._broker.put_annotation(layout.check_name(name, "annotation"), value)
 
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare the files that are there with what was written; the bytes were hashed on their way."""
@@ -189,10 +200,11 @@ class DiskDestination:
 
     def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
-        self._broker.put_manifest(dict(manifest))
-        for name, overlay in overlays.items():
-            self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
-        self._put_admin(admin)
+        with self._telling_when_full():
+            self._broker.put_manifest(dict(manifest))
+            for name, overlay in overlays.items():
+                self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
+            self._put_admin(admin)
         self._broker.post_freeze_hook()
 
 
