@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import dtoolcore
@@ -120,6 +122,50 @@ def edit_json(path: Path, change: Any) -> None:
 # --- in a bucket ---
 
 
+def bucket_dataset(
+    raw: Raw,
+    contents: Mapping[str, bytes] | None = None,
+    *,
+    name: str = "penguins",
+    prefix: str = "",
+    uuid: str = "",
+    tags: Iterable[str] = (),
+    admin: Mapping[str, Any] | None = None,
+    entries: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Write a frozen dataset as the format has it, with boto3 alone, and return its UUID.
+
+    `admin` are other values of the administrative metadata; `entries`, by relpath, other values in the manifest.
+    """
+    uuid = uuid or str(uuid4())
+    root = f"{prefix}{uuid}/"
+    document = {
+        "uuid": uuid,
+        "dtoolcore_version": "3.19.0",
+        "name": name,
+        "type": "dataset",
+        "creator_username": "olssont",
+        "created_at": 1700000000.5,
+        "frozen_at": 1700000001.25,
+        **(admin or {}),
+    }
+    items = {}
+    for relpath, data in (contents or {}).items():
+        entry = {"relpath": relpath, "size_in_bytes": len(data), "hash": md5(data), "utc_timestamp": 1.5e9}
+        items[identifier(relpath)] = {**entry, **(entries or {}).get(relpath, {})}
+        handle = base64.b64encode(relpath.encode()).decode()
+        raw.put(f"{root}data/{identifier(relpath)}", data, {"handle": handle, "checksum": md5(data)})
+    manifest = {"items": items, "dtoolcore_version": "3.19.0", "hash_function": "md5sum_hexdigest"}
+    raw.put(f"dtool-{uuid}", prefix.encode())
+    raw.put(f"{root}structure.json", json.dumps({"storage_broker_version": "0.14.1"}).encode())
+    raw.put(f"{root}README.yml", b"---\ndescription: by hand\n")
+    raw.put(f"{root}manifest.json", json.dumps(manifest).encode())
+    for tag in tags:
+        raw.put(f"{root}tags/{tag}", b"")
+    raw.put(f"{root}dtool", json.dumps(document).encode())
+    return uuid
+
+
 class Raw:
     """A bucket through boto3 alone."""
 
@@ -139,7 +185,7 @@ class Raw:
             ),
         )
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def listed(self, prefix: str = "") -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import dtoolcore
 import pytest
 from pydantic import SecretStr
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
-from dtool_ecs_flows.errors import DatasetDiffersError, NotADatasetError, SettingsError, StoreError, UnsafeNameError
+from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
 from tests.conftest import new_bucket
 from tests.independent import (
     CONTENTS,
@@ -63,7 +62,7 @@ def test_what_lies_in_the_bucket_is_the_documented_format(bucket: BucketSettings
     names = ["dtool", "README.yml", "README.txt", "structure.json", "manifest.json", "overlays/colour.json"]
     names += ["annotations/grant.json", "annotations/v1.2.json", "tags/raw", "tags/v1.2"]
     names += [f"data/{identifier(relpath)}" for relpath in CONTENTS]
-    assert sorted(raw.keys()) == sorted([f"dtool-{uuid}", *(f"{uuid}/{name}" for name in names)])
+    assert sorted(raw.listed()) == sorted([f"dtool-{uuid}", *(f"{uuid}/{name}" for name in names)])
     assert raw.get(f"dtool-{uuid}") == b""
     assert raw.json(f"{uuid}/manifest.json") == frozen._manifest
     assert raw.json(f"{uuid}/annotations/grant.json") == {"n": 1, "ö": [None, 2.5]}
@@ -149,7 +148,7 @@ def test_a_configured_prefix_decides_where_new_datasets_go(bucket: BucketSetting
     raw = Raw(bucket)
     assert raw.get(f"dtool-{there.uuid}") == b"u/olssont/"
     assert raw.is_frozen(there.uuid, "u/olssont/")
-    assert [k for k in raw.keys() if not k.startswith(f"u/olssont/{there.uuid}/")] == [f"dtool-{there.uuid}"]
+    assert [k for k in raw.listed() if not k.startswith(f"u/olssont/{there.uuid}/")] == [f"dtool-{there.uuid}"]
 
 
 def test_a_registered_prefix_wins_over_the_configured_one(bucket: BucketSettings, tmp_path: Path) -> None:
@@ -182,9 +181,7 @@ def test_settings_are_found_in_the_environment(
     assert Raw(bucket).is_frozen(copy_dataset(source, bucket.base_uri).uuid)
 
 
-def test_settings_that_are_passed_win(
-    bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_are_passed_win(bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller passes counts, whatever the environment says."""
     monkeypatch.setenv(f"DTOOL_ECS_ENDPOINT_{bucket.bucket}", "http://127.0.0.1:9")
     monkeypatch.setenv(f"DTOOL_ECS_ACCESS_KEY_ID_{bucket.bucket}", "wrong")
@@ -211,7 +208,9 @@ def test_a_folder_may_be_named_in_any_form(
     assert (target / "penguins" / "data" / "a").read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("base", ["ecs://{bucket}/folder", "ecs://{bucket}/a/b", "ecs://", "ecs:///x", "ecs://{bucket}?x=1"])
+@pytest.mark.parametrize(
+    "base", ["ecs://{bucket}/folder", "ecs://{bucket}/a/b", "ecs://", "ecs:///x", "ecs://{bucket}?x=1"]
+)
 def test_a_base_uri_has_no_path(rclone_bucket: BucketSettings, tmp_path: Path, base: str) -> None:
     """A path after the bucket is an error, since dropping it silently would put a dataset elsewhere."""
     with pytest.raises(UnsafeNameError):
@@ -219,7 +218,7 @@ def test_a_base_uri_has_no_path(rclone_bucket: BucketSettings, tmp_path: Path, b
             disk_dataset(tmp_path, {"a": b"1"}), base.format(bucket=rclone_bucket.bucket), settings=rclone_bucket
         )
 
-    assert Raw(rclone_bucket).keys() == []
+    assert Raw(rclone_bucket).listed() == []
 
 
 def test_an_unknown_scheme_or_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -309,151 +308,3 @@ def test_where_one_user_may_not_read_the_others_bucket_the_bytes_pass_here(
     assert second.verified == "content"
     for relpath, data in CONTENTS.items():
         assert Raw(other).get(f"{first.uuid}/data/{identifier(relpath)}") == data
-
-
-# --- what is there already ---
-
-
-def test_a_frozen_dataset_that_is_there_is_skipped(bucket: BucketSettings, tmp_path: Path) -> None:
-    """The same copy again sends no item, writes nothing at all, and says that it was there."""
-    source = disk_dataset(tmp_path, CONTENTS)
-    copy_dataset(source, bucket.base_uri, settings=bucket)
-    raw = Raw(bucket)
-    state = raw.state()
-
-    again = copy_dataset(source, bucket.base_uri, settings=bucket)
-
-    assert (again.already_there, again.copied_items, again.copied_bytes, again.skipped) == (True, 0, 0, 12)
-    assert (again.differences, again.updated) == ((), ())
-    assert raw.state() == state
-
-
-def change_hash(manifest: dict[str, Any]) -> None:
-    manifest["items"][identifier("table.csv")]["hash"] = "0" * 32
-
-
-def change_size(manifest: dict[str, Any]) -> None:
-    manifest["items"][identifier("table.csv")]["size_in_bytes"] += 1
-
-
-def drop_item(manifest: dict[str, Any]) -> None:
-    del manifest["items"][identifier("table.csv")]
-
-
-def add_item(manifest: dict[str, Any]) -> None:
-    entry = {"relpath": "table.csv.bak", "size_in_bytes": 1, "hash": "0" * 32, "utc_timestamp": 0.0}
-    manifest["items"][identifier("table.csv.bak")] = entry
-
-
-@pytest.mark.parametrize("change", [change_hash, change_size, drop_item, add_item])
-def test_another_content_under_the_same_uuid_is_an_error(
-    rclone_bucket: BucketSettings, tmp_path: Path, change: Any
-) -> None:
-    """A frozen dataset is never written over: where any item differs, nothing is touched and the item is named."""
-    source = disk_dataset(tmp_path, CONTENTS)
-    report = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
-    raw = Raw(rclone_bucket)
-    raw.edit_json(f"{report.uuid}/manifest.json", change)
-    state = raw.state()
-
-    for update in (False, True):
-        with pytest.raises(DatasetDiffersError, match=r"table\.csv"):
-            copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket, update_metadata=update)
-
-    assert raw.state() == state
-
-
-def test_descriptions_that_differ_are_reported_and_changed_when_asked(
-    bucket: BucketSettings, tmp_path: Path
-) -> None:
-    """README, tags, annotations and overlays may change after the freeze: told first, changed only on request."""
-    source = disk_dataset(tmp_path, CONTENTS, overlays={"colour": {"table.csv": "blue"}})
-    report = copy_dataset(source, bucket.base_uri, settings=bucket)
-    raw, root = Raw(bucket), report.uuid
-    raw.put(f"{root}/tags/theirs", b"")
-    dataset = dtoolcore.DataSet.from_uri(source)
-    dataset.put_readme("---\ndescription: better\n")
-    dataset.put_tag("new")
-    dataset.put_annotation("grant", 2)
-    dataset.put_overlay("colour", dict.fromkeys(dataset.identifiers, "red"))
-    expected = ("README.yml", "annotations/grant", "overlays/colour", "tags/new", "only there: tags/theirs")
-    state = raw.state()
-
-    told = copy_dataset(source, bucket.base_uri, settings=bucket)
-
-    assert (told.differences, told.updated) == (expected, ())
-    assert raw.state() == state
-
-    done = copy_dataset(source, bucket.base_uri, settings=bucket, update_metadata=True)
-
-    assert (done.differences, done.updated) == (expected, expected[:-1])
-    assert raw.get(f"{root}/README.yml") == b"---\ndescription: better\n"
-    history = raw.keys(f"{root}/README.yml-")
-    assert [raw.get(key).decode() for key in history] == ["---\ndescription: of Größe\n"]
-    assert raw.json(f"{root}/annotations/grant.json") == 2
-    assert set(raw.json(f"{root}/overlays/colour.json").values()) == {"red"}
-    assert {f"{root}/tags/new", f"{root}/tags/theirs"} <= set(raw.keys())
-    assert copy_dataset(source, bucket.base_uri, settings=bucket).differences == ("only there: tags/theirs",)
-
-
-def test_a_readme_that_got_lost_is_written_again_when_asked(bucket: BucketSettings, tmp_path: Path) -> None:
-    """Updating descriptions repairs a README that is gone, and does not stumble over there being none to keep."""
-    source = disk_dataset(tmp_path, {"a": b"1"})
-    report = copy_dataset(source, bucket.base_uri, settings=bucket)
-    raw = Raw(bucket)
-    raw.delete(f"{report.uuid}/README.yml")
-
-    done = copy_dataset(source, bucket.base_uri, settings=bucket, update_metadata=True)
-
-    assert done.updated == ("README.yml",)
-    assert raw.get(f"{report.uuid}/README.yml").decode() == "---\ndescription: of Größe\n"
-
-
-def test_another_dataset_of_the_same_name_stays(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
-    """Folders are named after datasets: another one of the same name, frozen or not, is not written into."""
-    first = disk_dataset(tmp_path / "in", {"a": b"1"})
-    there = copy_dataset(first, rclone_bucket.base_uri, settings=rclone_bucket)
-    for number, freeze in enumerate((True, False)):
-        target = tmp_path / f"out{number}"
-        disk_dataset(target, {"a": b"2"}, freeze=freeze)
-        before = files_below(target)
-
-        with pytest.raises(DatasetDiffersError, match="another dataset"):
-            copy_dataset(there.uri, str(target), settings=rclone_bucket)
-
-        assert files_below(target) == before
-
-
-def test_the_bucket_must_exist(server: S3Server, bucket: BucketSettings, tmp_path: Path) -> None:
-    """A bucket is never made silently."""
-    missing = bucket.model_copy(update={"bucket": f"{bucket.bucket}-missing"})
-
-    with pytest.raises(StoreError, match="does not exist"):
-        copy_dataset(disk_dataset(tmp_path, {"a": b"1"}), missing.base_uri, settings=missing)
-
-    names = [entry["Name"] for entry in server.client().list_buckets()["Buckets"]]
-    assert missing.bucket not in names
-
-
-@pytest.mark.parametrize("kind", ["proto on disk", "proto in bucket", "nothing on disk", "nothing in bucket", "base URI"])
-def test_only_a_frozen_dataset_is_copied(rclone_bucket: BucketSettings, tmp_path: Path, kind: str) -> None:
-    """What is no dataset, or not yet one, is refused with an error that says which."""
-    proto = disk_dataset(tmp_path / "in", {"a": b"1"}, freeze=False)
-    frozen = copy_dataset(
-        disk_dataset(tmp_path / "in2", {"a": b"1"}), rclone_bucket.base_uri, settings=rclone_bucket
-    )
-    raw = Raw(rclone_bucket)
-    raw.edit_json(f"{frozen.uuid}/dtool", lambda admin: admin.update(type="protodataset"))
-    source, told = {
-        "proto on disk": (proto, "proto dataset"),
-        "proto in bucket": (frozen.uri, "proto dataset"),
-        "nothing on disk": (f"file://{tmp_path}/nothing", "not a dataset"),
-        "nothing in bucket": (f"{rclone_bucket.base_uri}/00000000-0000-0000-0000-000000000000", "not a dataset"),
-        "base URI": (rclone_bucket.base_uri, "base URI"),
-    }[kind]
-    (tmp_path / "out").mkdir()
-
-    with pytest.raises(NotADatasetError, match=told):
-        copy_dataset(source, str(tmp_path / "out"), settings=rclone_bucket)
-
-    assert list((tmp_path / "out").iterdir()) == []

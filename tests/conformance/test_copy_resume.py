@@ -15,7 +15,7 @@ import dtoolcore
 import pytest
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, list_datasets
-from dtool_ecs_flows.errors import CorruptItemError, StoppedError, TransferError
+from dtool_ecs_flows.errors import CorruptItemError, EcsFlowsError, StoppedError, TransferError
 from dtool_ecs_flows.layout import item_metadata
 from tests.conftest import new_bucket
 from tests.independent import MIB, Raw, disk_dataset, disk_path, everything, identifier, md5, noise
@@ -42,13 +42,11 @@ def half_done(source: str, bucket: BucketSettings) -> Raw:
     raw = Raw(bucket)
     copy_dataset(source, bucket.base_uri, settings=bucket)
     raw.edit_json(f"{uuid}/dtool", lambda admin: (admin.update(type="protodataset"), admin.pop("frozen_at")))
-    raw.delete(f"{uuid}/manifest.json", *raw.keys(f"{uuid}/data/"))
+    raw.delete(f"{uuid}/manifest.json", *raw.listed(f"{uuid}/data/"))
     return raw
 
 
-def test_only_what_is_missing_or_wrong_is_sent_again(
-    server: S3Server, bucket: BucketSettings, tmp_path: Path
-) -> None:
+def test_only_what_is_missing_or_wrong_is_sent_again(server: S3Server, bucket: BucketSettings, tmp_path: Path) -> None:
     """Of half a dataset, the right items stay; one of the same size but other bytes and one that is short are sent."""
     source = disk_dataset(tmp_path / "in", ITEMS)
     raw = half_done(source, bucket)
@@ -160,7 +158,7 @@ def test_stopping_before_the_start_writes_no_item(bucket: BucketSettings, tmp_pa
     with pytest.raises(StoppedError):
         copy_dataset(disk_dataset(tmp_path, ITEMS), bucket.base_uri, settings=bucket, stop=stop)
 
-    assert not [key for key in Raw(bucket).keys() if "/data/" in key]
+    assert not [key for key in Raw(bucket).listed() if "/data/" in key]
 
 
 def test_a_large_item_that_is_stopped_leaves_no_parts_behind(rgw_bucket: BucketSettings, tmp_path: Path) -> None:
@@ -176,7 +174,7 @@ def test_a_large_item_that_is_stopped_leaves_no_parts_behind(rgw_bucket: BucketS
 
     raw = Raw(rgw_bucket)
     assert raw.uploads() == []
-    assert len([key for key in raw.keys() if "/data/" in key]) == 1
+    assert len([key for key in raw.listed() if "/data/" in key]) == 1
 
 
 SCRIPT = """
@@ -232,14 +230,14 @@ def test_a_copy_that_died_before_its_freeze_is_finished(bucket: BucketSettings, 
     source = disk_dataset(tmp_path, ITEMS)
     report = copy_dataset(source, bucket.base_uri, settings=bucket)
     raw = Raw(bucket)
-    undisturbed = {key: raw.get(key) for key in raw.keys()}
+    undisturbed = {key: raw.get(key) for key in raw.listed()}
     raw.edit_json(f"{report.uuid}/dtool", lambda admin: (admin.update(type="protodataset"), admin.pop("frozen_at")))
     raw.delete(f"{report.uuid}/manifest.json")
 
     again = copy_dataset(source, bucket.base_uri, settings=bucket)
 
     assert (again.copied_items, again.skipped) == (0, 20)
-    assert {key: raw.get(key) for key in raw.keys()} == undisturbed
+    assert {key: raw.get(key) for key in raw.listed()} == undisturbed
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -250,13 +248,13 @@ def test_a_copy_that_died_among_its_first_writes_is_finished(
     source = disk_dataset(tmp_path, ITEMS)
     report = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
     raw = Raw(rclone_bucket)
-    undisturbed = {key: raw.get(key) for key in raw.keys()}
+    undisturbed = {key: raw.get(key) for key in raw.listed()}
     first = [f"dtool-{report.uuid}", f"{report.uuid}/structure.json", f"{report.uuid}/README.txt"][:keep]
-    raw.delete(*(key for key in raw.keys() if key not in first))
+    raw.delete(*(key for key in raw.listed() if key not in first))
 
     copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
 
-    assert {key: raw.get(key) for key in raw.keys()} == undisturbed
+    assert {key: raw.get(key) for key in raw.listed()} == undisturbed
 
 
 def test_a_copy_to_a_disk_that_died_among_its_first_writes_is_finished(
@@ -282,13 +280,13 @@ def test_two_copies_at_once_end_with_one_dataset(server: S3Server, bucket: Bucke
     reference = new_bucket(server)
     copy_dataset(source, reference.base_uri, settings=reference)
     start = threading.Barrier(2)
-    errors: list[Exception] = []
+    errors: list[EcsFlowsError] = []
 
     def run() -> None:
         start.wait()
         try:
             copy_dataset(source, bucket.base_uri, settings=bucket.model_copy(), concurrency=4)
-        except Exception as error:
+        except EcsFlowsError as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
@@ -299,7 +297,7 @@ def test_two_copies_at_once_end_with_one_dataset(server: S3Server, bucket: Bucke
 
     assert len(errors) < 2, errors
     raw, expected = Raw(bucket), Raw(reference)
-    assert {key: raw.get(key) for key in raw.keys()} == {key: expected.get(key) for key in expected.keys()}
+    assert {key: raw.get(key) for key in raw.listed()} == {key: expected.get(key) for key in expected.listed()}
 
 
 # --- items that fail ---
@@ -336,8 +334,8 @@ def test_damage_in_the_source_is_not_archived_as_if_it_were_right(
     assert isinstance(cause, CorruptItemError)
     uuid = dtoolcore.DataSet.from_uri(source).uuid
     assert not raw.is_frozen(uuid)
-    assert f"{uuid}/manifest.json" not in raw.keys()
-    there = {key.removeprefix(f"{uuid}/data/") for key in raw.keys(f"{uuid}/data/")}
+    assert f"{uuid}/manifest.json" not in raw.listed()
+    there = {key.removeprefix(f"{uuid}/data/") for key in raw.listed(f"{uuid}/data/")}
     assert there == {identifier(name) for name in ITEMS}
     assert raw.uploads() == []
 
