@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +68,20 @@ _ACTIONS = {
     "DeleteObjects": "s3:DeleteObject",
     "PutObjectAcl": "s3:PutObjectAcl",
 }
+
+
+class _RetryInWords(logging.Filter):
+    """Puts into the text of stamina's records what failed, and when it is tried again: most logs show only the text."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        cause = str(record.__dict__.get("stamina.caused_by", ""))  # a repr
+        if cause.startswith(UnavailableError.__name__):
+            what = cause[len(UnavailableError.__name__) + 2 : -2]
+            record.msg, record.args = "%s; trying again in %.1f s", (what, record.__dict__["stamina.wait_for"])
+        return True
+
+
+logging.getLogger("stamina").addFilter(_RetryInWords())
 
 
 def attempts(succeeded_before: bool) -> Iterator[Any]:
