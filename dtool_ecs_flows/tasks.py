@@ -5,7 +5,8 @@ Each takes what its operation takes, with blocks (`buckets`) in place of `settin
 - Retried is only what may work a little later (`is_transient`). The operation has tried for minutes before that.
 - A cancelled flow run stops the tasks that it submitted on threads; what is half there is resumed by the next run.
 - No task is cached: that a run once succeeded does not prove that the dataset is still there. Each is idempotent
-  but for `create_dataset`, which makes a new dataset every time.
+  but for `create_dataset`, which makes a new dataset every time. Prefect persists the result only of a task with a
+  cache policy: whoever wants either says `.with_options(persist_result=True, cache_policy=INPUTS - "buckets")`.
 - In `.map` wrap a block as `prefect.unmapped(bucket)`, since Prefect takes it for something to iterate over.
 """
 

@@ -13,7 +13,14 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from dtool_ecs_flows.artifacts import artifact_key, one_line, run_headline, run_markdown
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, TransferError
+from dtool_ecs_flows.errors import (
+    CredentialsError,
+    EcsFlowsError,
+    NoSuchBucketError,
+    NotADatasetError,
+    SettingsError,
+    TransferError,
+)
 from dtool_ecs_flows.models import CopyReport, DatasetInfo, DatasetList
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunFailedError, RunReport
 from dtool_ecs_flows.tasks import copy_dataset, list_datasets, stops_with_flow
@@ -22,6 +29,9 @@ __all__ = ["MAX_AT_ONCE", "choose", "copy_all", "pool"]
 
 MAX_AT_ONCE = 32
 """Datasets that can be copied at once in one flow run: the size of its pool of threads."""
+
+CONCERNS_ALL = (SettingsError, CredentialsError, NoSuchBucketError)
+"""Errors that the next dataset would meet too: what is not begun yet is not tried."""
 
 _Copies: TypeAlias = dict[PrefectFuture[CopyReport], DatasetInfo]
 
@@ -103,7 +113,9 @@ def copy_all(
 
 def _plan(datasets: Sequence[DatasetInfo], destination: str, bucket: EcsBucket) -> list[DatasetOutcome]:
     """Return what a run would do, by UUID."""
-    frozen = {info.uuid: info.uri for info in list_datasets(destination, buckets=bucket).datasets if info.type == "dataset"}
+    frozen = {
+        info.uuid: info.uri for info in list_datasets(destination, buckets=bucket).datasets if info.type == "dataset"
+    }
     outcomes = []
     for info in datasets:
         outcome = _not_copyable(info)
@@ -118,13 +130,17 @@ def _copy(
 ) -> list[DatasetOutcome]:
     outcomes: dict[str, DatasetOutcome] = {}
     running: _Copies = {}
+    hopeless = ""
     with stops_with_flow():
         for info in datasets:
             if outcome := _not_copyable(info):
                 outcomes[info.uri] = outcome
                 continue
             if len(running) >= at_once:
-                _take_one(running, outcomes)
+                hopeless = _take_one(running, outcomes) or hopeless
+            if hopeless:
+                outcomes[info.uri] = _outcome(info, outcome="failed", message=f"not tried, because of: {hopeless}")
+                continue
             name = f"copy {one_line(info.name or info.uri, 80)} {info.uuid}".rstrip()
             copy = copy_dataset.with_options(task_run_name=name.replace("{", "{{").replace("}", "}}"))
             future = copy.submit(info.uri, destination, buckets=bucket, update_metadata=update_metadata)
@@ -134,8 +150,8 @@ def _copy(
     return [outcomes[info.uri] for info in datasets]
 
 
-def _take_one(running: _Copies, outcomes: dict[str, DatasetOutcome]) -> None:
-    """Wait for one of the copies that run, and note what became of it."""
+def _take_one(running: _Copies, outcomes: dict[str, DatasetOutcome]) -> str:
+    """Wait for one of the copies that run and note what became of it; return why it is the same for all, if it is."""
     future = next(as_completed(list(running)))
     info = running.pop(future)
     result = future.result(raise_on_failure=False)
@@ -153,8 +169,9 @@ def _take_one(running: _Copies, outcomes: dict[str, DatasetOutcome]) -> None:
             seconds=result.seconds,
             message=_note(result),
         )
-    else:
-        outcomes[info.uri] = _outcome(info, outcome="failed", message=why(result))
+        return ""
+    outcomes[info.uri] = _outcome(info, outcome="failed", message=why(result))
+    return why(result) if isinstance(result, CONCERNS_ALL) else ""
 
 
 def _outcome(info: DatasetInfo, **fields: object) -> DatasetOutcome:

@@ -34,7 +34,7 @@ def annotations_of(uri: str, block: EcsBucket) -> dict[str, Any]:
 def example() -> str:
     """The README's example of a step that publishes its outputs."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (found,) = [block for block in blocks if "publish_dataset" in block]
+    (found,) = [str(block) for block in blocks if "publish_dataset" in block]
     return found
 
 
