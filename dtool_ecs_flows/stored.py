@@ -91,7 +91,8 @@ class StoredDataset:
         made = self.create_structure()
         with self._taken_back(made):
             if made or not self._has_admin():
-                self.put_admin({**_without(admin, "frozen_at"), "type": "protodataset"})
+                with suppress(AlreadyExistsError):  # another process was faster; it may even have frozen it
+                    self.put_admin({**_without(admin, "frozen_at"), "type": "protodataset"}, if_absent=True)
         return made
 
     def create_structure(self) -> bool:
@@ -119,18 +120,24 @@ class StoredDataset:
         """Write the registration key where there is none; return whether this call made it."""
         if self.is_registered(again=True):
             return False
+        self.refuse_frozen()  # its registration key may have got lost
         keys = DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
         try:
             self.store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
         except AlreadyExistsError:  # another process was faster: its prefix counts
-            return not self.is_registered(again=True)
+            if not self.is_registered(again=True):
+                raise
+            return False
         self._keys = keys
         return True
 
     def _unregister(self) -> None:
+        with suppress(StoreError):
+            if self._has_admin():  # a whole proto dataset: another process has taken it up meanwhile
+                return
         keys, self._keys = self.keys, None
         with suppress(AccessDeniedError):  # what may not be written is not there
-            self.store.delete([keys.admin_metadata, keys.structure, keys.dtool_readme])
+            self.store.delete([keys.structure, keys.dtool_readme])
         try:
             self.store.delete([keys.registration])
         except StoreError as error:
@@ -179,12 +186,13 @@ class StoredDataset:
             raise NotADatasetError(f"{self.uri} is a proto dataset: it has not been frozen yet")
         return admin
 
-    def put_admin(self, admin: Mapping[str, Any]) -> None:
+    def put_admin(self, admin: Mapping[str, Any], *, if_absent: bool = False) -> None:
         """Write the administrative metadata. Turning its `type` to `dataset` freezes."""
         self.store.put(
             self.keys.admin_metadata,
             json.dumps(dict(admin)).encode(),
             metadata=documents.admin_as_user_metadata(admin),
+            if_absent=if_absent,
         )
 
     # --- documents ---
