@@ -71,11 +71,10 @@ class Peer:
     """Whether item names may be others than ASCII; such peers write handles in base64."""
 
     def write(self, bucket: BucketSettings, request: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-        """Write a dataset as `peers/write.py` says; return its answer."""
-        if "uri" in request:
-            request = {**request, "uri": self.uri_of(request["uri"])}
-        else:
-            request = {**request, "base_uri": f"{self.scheme}://{bucket.bucket}"}
+        """Write a dataset as `peers/write.py` says; return its answer. The base URI is the bucket's if not given."""
+        request = {"base_uri": f"{self.scheme}://{bucket.bucket}", **request}
+        for key in {"uri", "copy_from"} & request.keys():
+            request[key] = self.uri_of(request[key])
         answer: dict[str, Any] = self._call("write.py", [], bucket, prefix, json.dumps(request))
         return answer
 
@@ -90,8 +89,8 @@ class Peer:
         return sorted(uri.rsplit("/", 1)[1] for uri in uris)
 
     def uri_of(self, uri: str) -> str:
-        """Return the URI by which this peer knows a dataset."""
-        return f"{self.scheme}:{uri.partition(':')[2]}"
+        """Return the URI by which this peer knows a dataset in a bucket."""
+        return f"{self.scheme}:{uri.partition(':')[2]}" if uri.startswith(("ecs:", "s3:")) else uri
 
     def _call(
         self, script: str, arguments: Sequence[str], bucket: BucketSettings, prefix: str = "", stdin: str = ""

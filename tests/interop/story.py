@@ -14,6 +14,7 @@ ITEMS: Mapping[str, bytes] = {
     "readings.csv": b"time,value\n0,1.5\n1,2.5\n",
     "raw data/run 1/values.bin": bytes(range(256)) * 40,
     "empty.txt": b"",
+    "YWJj": b"A handle that could be base64 of another name, and is not.",
 }
 NON_ASCII_ITEMS: Mapping[str, bytes] = {
     "größe/μ-Messung № 1.csv": "größe,µm\n".encode(),

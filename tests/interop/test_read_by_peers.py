@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from dtool_ecs_flows import copy_dataset, create_dataset, new_dataset, verify_dataset
 from dtool_ecs_flows.settings import BucketSettings, active
+from dtool_ecs_flows.transfer import SINGLE_PUT
 from tests.interop import story
 from tests.interop.environments import DTOOL_S3_013, DTOOL_S3_014, PEERS, Peer
 from tests.interop.peers.read import read_dataset
@@ -102,6 +105,42 @@ def test_our_half_made_dataset_is_frozen_by_dtool_s3(prefix: str, rgw_bucket: Bu
         assert verify_dataset(uri).findings == ()
     assert (read["admin"]["creator_username"], read["admin"]["created_at"]) == ("olssont", created_at)
     assert isinstance(read["admin"]["frozen_at"], float)
+
+
+def test_our_half_made_copy_is_finished_by_dtool_s3(shared: BucketSettings, tmp_path: Path) -> None:
+    """`dtoolcore.copy_resume` with dtool-s3 0.14 takes up a copy that was begun here."""
+    source = story.on_disk(tmp_path, non_ascii=True)
+    request = story.request(non_ascii=True, admin={**source._admin_metadata, "type": "protodataset"}, freeze=False)
+    begun = {"readings.csv", "emoji 🧪.txt"}
+    half = {**request, "items": {name: request["items"][name] for name in begun}, "item_metadata": {}}
+    uri = write_dataset({**half, "base_uri": shared.base_uri})["uri"]
+
+    answer = DTOOL_S3_014.write(shared, {"copy_from": source.uri, "resume": True})
+
+    assert answer["uri"] == DTOOL_S3_014.uri_of(uri)
+    story.assert_is_whole(read_dataset(uri), non_ascii=True)
+    assert verify_dataset(uri).findings == ()
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_a_peer_copies_our_dataset_away(peer: Peer, shared: BucketSettings, tmp_path: Path) -> None:
+    """`dtoolcore.copy` with a published client brings a dataset from the bucket to a disk."""
+    uri = by_broker(shared.base_uri, tmp_path, False)
+    copied = peer.write(shared, {"copy_from": uri, "base_uri": str(tmp_path)})
+    story.assert_is_whole(read_dataset(copied["uri"]))
+
+
+def test_an_item_of_many_parts_opens_on_both_sides(shared: BucketSettings) -> None:
+    """Above the threshold for a single request an item's ETag is no MD5; its checksum is still found."""
+    large = bytes(range(256)) * (SINGLE_PUT // 256 + 1)
+    items = {"large.bin": base64.b64encode(large).decode()}
+    ours = write_dataset({"base_uri": shared.base_uri, "name": "ours", "items": items})["uri"]
+    theirs = DTOOL_S3_014.write(shared, {"name": "theirs", "items": items})["uri"].replace("s3:", "ecs:")
+    for uri in (ours, theirs):
+        for read in (read_dataset(uri), DTOOL_S3_014.read(shared, uri)):
+            assert read["items"]["large.bin"]["hash"] == hashlib.md5(large).hexdigest()
+            assert read["items"]["large.bin"]["sha256"] == hashlib.sha256(large).hexdigest()
+        assert verify_dataset(uri).findings == ()
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)

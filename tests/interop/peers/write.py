@@ -22,8 +22,12 @@ def write_dataset(request: dict[str, Any]) -> dict[str, Any]:
     Keys: `base_uri` and `name` (a new dataset), or `uri` (a proto dataset that is there; with `frozen`, a frozen one);
     `admin` (values over those that dtoolcore makes up); `items` (relpath: base64 of the content); `item_metadata`
     (relpath: {key: value}); `readme`; `annotations`; `tags`; `freeze`; and, once it is frozen, `new_readme`,
-    `new_name`, `overlays` (name: {relpath: value}) and `publish`.
+    `new_name`, `overlays` (name: {relpath: value}) and `publish`. With `copy_from` (a URI) a dataset is copied to the
+    `base_uri`, or with `resume` the rest of it.
     """
+    if "copy_from" in request:
+        copy = dtoolcore.copy_resume if request.get("resume") else dtoolcore.copy
+        return {"uri": copy(request["copy_from"], request["base_uri"])}
     if request.get("frozen"):
         return _after_the_freeze(request, dtoolcore.DataSet.from_uri(request["uri"]))
     proto = _proto_dataset(request)
