@@ -238,11 +238,17 @@ class DatasetKeys:
         if not key.startswith(self.root):
             return False
         name = key[len(self.root) :]
-        folders = ("data/", "fragments/", "overlays/", "annotations/", "tags/", "README.yml-")
-        return name in _FILES or any(name.startswith(folder) for folder in folders)
+        if name in _FILES:
+            return True
+        # Nothing is deeper: what is may be another dataset, whose prefix happens to lie inside of this one.
+        start = next((start for start in _FOLDERS if name.startswith(start)), None)
+        return start is not None and "/" not in name[len(start) :]
 
 
 _FILES = frozenset({"dtool", "README.yml", "README.txt", "structure.json", "manifest.json", "http_manifest.json"})
+
+
+_FOLDERS = ("data/", "fragments/", "overlays/", "annotations/", "tags/", "README.yml-")
 
 
 def name_from_key(key: str, start: str, suffix: str = "") -> str | None:
