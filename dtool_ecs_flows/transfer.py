@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dtool_ecs_flows.errors import StoppedError
+from dtool_ecs_flows.store import heed
 
 SINGLE_PUT = 8 * 1024**2
 """Bytes; an item up to this size is one request, a larger one is moved in parts."""
@@ -98,7 +99,8 @@ class Transfer:
         if error is not None:
             self._failed.set()
         self._items.shutdown(cancel_futures=True)
-        self._parts.shutdown(cancel_futures=True)
+        # Not cancelled: a thread of the caller's own may wait for its parts, and would wait for ever. They end at once.
+        self._parts.shutdown()
 
     def check(self) -> None:
         """Raise `StoppedError` where the operation was asked to stop, or has failed elsewhere."""
@@ -143,7 +145,7 @@ class Transfer:
 
     def _begin(self, work: Callable[[J], R], job: J) -> R:
         self.check()
-        return work(job)
+        return self._heeding(work, job)
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
@@ -172,7 +174,7 @@ class Transfer:
                     if not self._memory.take(length, block=not window):
                         break
                     offset = offsets.popleft()
-                    future = self._parts.submit(read, offset, length) if ahead else _done(read, offset, length)
+                    future = self._submit(read, offset, length) if ahead else _done(read, offset, length)
                     window.append((offset, length, future))
                 offset, length, future = window[0]
                 data = future.result()
@@ -190,7 +192,14 @@ class Transfer:
 
     def submit_part(self, work: Callable[[], R]) -> Future[R]:
         """Run something that belongs to a part in a thread of its own."""
-        return self._parts.submit(contextvars.copy_context().run, work)
+        return self._submit(work)
+
+    def _submit(self, work: Callable[..., R], *arguments: Any) -> Future[R]:
+        return self._parts.submit(contextvars.copy_context().run, self._heeding, work, *arguments)
+
+    def _heeding(self, work: Callable[..., R], *arguments: Any) -> R:
+        heed(self.check)
+        return work(*arguments)
 
 
 def _done(read: Callable[[int, int], Any], offset: int, length: int) -> Future[Any]:

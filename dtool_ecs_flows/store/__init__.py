@@ -11,6 +11,7 @@ Contract, for every method of `Store`:
 """
 
 from dtool_ecs_flows.store.bucket import MULTIPART_COPY_ABOVE, Store, open_store
+from dtool_ecs_flows.store.failures import heed
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, is_md5
 
-__all__ = ["MULTIPART_COPY_ABOVE", "ObjectInfo", "Store", "StoredObject", "content_md5", "is_md5", "open_store"]
+__all__ = ["MULTIPART_COPY_ABOVE", "ObjectInfo", "Store", "StoredObject", "content_md5", "heed", "is_md5", "open_store"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import botocore.exceptions as boto
@@ -84,18 +85,29 @@ class _RetryInWords(logging.Filter):
 logging.getLogger("stamina").addFilter(_RetryInWords())
 
 
+_check: ContextVar[Callable[[], None] | None] = ContextVar("dtool_ecs_flows_check", default=None)
+
+
+def heed(check: Callable[[], None]) -> None:
+    """Have this called before a request of this context is tried again; what it raises ends the attempts."""
+    _check.set(check)
+
+
 def attempts(succeeded_before: bool) -> Iterator[Any]:
-    """Return the attempts of one request: backoff with jitter while it raises `UnavailableError`."""
-    return iter(
-        stamina.retry_context(
-            on=UnavailableError,
-            attempts=None,
-            timeout=BUDGET if succeeded_before else FIRST_BUDGET,
-            wait_initial=0.1,
-            wait_max=5.0,
-            wait_jitter=1.0,
-        )
+    """Yield the attempts of one request: backoff with jitter while it raises `UnavailableError`."""
+    check = _check.get()
+    retries = stamina.retry_context(
+        on=UnavailableError,
+        attempts=None,
+        timeout=BUDGET if succeeded_before else FIRST_BUDGET,
+        wait_initial=0.1,
+        wait_max=5.0,
+        wait_jitter=1.0,
     )
+    for number, attempt in enumerate(retries):
+        if number and check is not None:
+            check()
+        yield attempt
 
 
 def translate(error: Exception, settings: BucketSettings, operation: str, key: str) -> StoreError:

@@ -1,0 +1,79 @@
+"""Ending early while nothing works: a store that does not answer, threads of the caller's own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import pytest
+
+from dtool_ecs_flows.errors import StoppedError
+from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import Store, failures
+from dtool_ecs_flows.transfer import Transfer
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def gone() -> Store:
+    """A bucket whose server has answered before, and is down now."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    store = Store(
+        BucketSettings(bucket="b", endpoint=f"http://127.0.0.1:{port}", access_key_id="a", secret_access_key="s")
+    )
+    store._succeeded = True
+    return store
+
+
+def test_a_stop_is_heard_while_a_store_is_down(gone: Store) -> None:
+    """The minutes for which a request is tried again end within seconds when somebody wants the operation to stop."""
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    begun = time.monotonic()
+    with pytest.raises(StoppedError), Transfer(4, stop) as transfer:
+        for _ in transfer.each(range(8), lambda _: gone.get("k")):
+            pass
+    assert time.monotonic() - begun < 15 < failures.BUDGET
+
+
+def test_an_interrupt_is_not_held_up_by_a_store_that_is_down(gone: Store) -> None:
+    """Whatever is raised in the main thread ends the requests of the others too, those of parts included."""
+
+    def interrupted() -> None:
+        with Transfer(4) as transfer:
+            transfer.submit_part(lambda: gone.get("k"))
+            next(transfer.each(range(5), lambda number: gone.get("k") if number else None))
+            raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - begun < 15 < failures.BUDGET
+
+
+def test_a_thread_of_the_callers_own_is_not_left_waiting_for_its_parts() -> None:
+    """Parts that had not begun when the transfer was left end too, so that whoever waits for them goes on."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    def fail(transfer: Transfer, caller: ThreadPoolExecutor) -> None:
+        with transfer:
+            parts = [transfer.submit_part(slow), transfer.submit_part(lambda: None)]
+            waiting.append(caller.submit(wait, parts))
+            begun.wait(10)
+            threading.Timer(0.2, go_on.set).start()
+            raise ZeroDivisionError
+
+    waiting: list[Future[object]] = []
+    with ThreadPoolExecutor(1) as caller:
+        with pytest.raises(ZeroDivisionError):
+            fail(Transfer(1), caller)
+        waiting[0].result(timeout=10)
