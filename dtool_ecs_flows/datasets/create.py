@@ -38,6 +38,8 @@ class DatasetWriter:
         self._transfer = transfer
         self._begun = time.monotonic()
         self._lock = threading.Lock()
+        self._open = True
+        self._claimed: set[str] = set()
         self._items: dict[str, Item] = {}
         self._overlays: dict[str, dict[str, Any]] = {}
         self._staging: Path | None = None
@@ -104,14 +106,16 @@ class DatasetWriter:
         with self._lock:
             if self._staging is None:
                 self._staging = Path(tempfile.mkdtemp(prefix="dtool-ecs-flows-"))
-        path = self._staging / (layout.identifier_of(relpath) + os.path.splitext(relpath)[1])
-        self._staged[relpath] = path
+            path = self._staging / (layout.identifier_of(relpath) + os.path.splitext(relpath)[1])
+            self._staged[relpath] = path
         return path
 
     def add_item_metadata(self, relpath: str, key: str, value: Any) -> None:
         """Say something of one item (any JSON value); it becomes an overlay, null for the items it is not said of."""
         layout.check_name(key, "item metadata key")
-        self._overlays.setdefault(key, {})[layout.identifier_of(relpath)] = value
+        documents.dump(value)  # what is no JSON shall fail here, not at the end
+        with self._lock:
+            self._overlays.setdefault(key, {})[layout.identifier_of(relpath)] = value
 
     def readme(self, text: str) -> None:
         """Set the README, which should be YAML."""
@@ -131,8 +135,9 @@ class DatasetWriter:
         identifier = self._put(relpath, before.st_size, before.st_mtime, file_source(path), claimed=claimed)
         after = os.stat(path)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            with self._lock:
+            with self._lock:  # it may be put again
                 del self._items[identifier]
+                self._claimed.discard(identifier)
             raise CorruptItemError(
                 relpath,
                 expected=f"{before.st_size} bytes of {before.st_mtime}",
@@ -145,18 +150,30 @@ class DatasetWriter:
         if not claimed:
             self._claim(relpath)
         item = Item(layout.identifier_of(relpath), relpath, size, "", mtime)
-        as_put, _ = self._destination.put(item, source, self._transfer)
+        try:
+            as_put, _ = self._destination.put(item, source, self._transfer)
+        except BaseException:
+            with self._lock:  # it may be put again
+                self._claimed.discard(item.identifier)
+            raise
         with self._lock:
             self._items[item.identifier] = as_put
         return item.identifier
 
     def _claim(self, relpath: str) -> None:
-        layout.check_relpath(relpath)
+        identifier = layout.identifier_of(layout.check_relpath(relpath))
         with self._lock:
-            if layout.identifier_of(relpath) in self._items or relpath in self._staged:
+            if not self._open:
+                raise DatasetError(f"{self.uri} takes no more items: its `with` block was left")
+            if identifier in self._claimed:
                 raise UnsafeNameError(f"relpath {relpath!r} was put into {self.uri} before")
+            self._claimed.add(identifier)
 
     # --- the end ---
+
+    def _close(self) -> None:
+        with self._lock:
+            self._open = False
 
     def _freeze(self) -> None:
         for relpath, path in self._staged.items():
@@ -240,7 +257,10 @@ def new_dataset(
         for key, value in {**_origin(derived_from, config_path), **(annotations or {})}.items():
             writer.annotate(key, value)
         destination.begin(admin, {})
-        yield writer
+        try:
+            yield writer
+        finally:
+            writer._close()  # a late thread must not write into what is frozen
         writer._freeze()
 
 
@@ -296,8 +316,9 @@ def create_dataset(
     for relpath, values in (item_metadata or {}).items():
         if relpath not in chosen:
             raise DatasetError(f"item_metadata names {relpath!r}, which is not among the files")
-        for key in values:
+        for key, value in values.items():
             layout.check_name(key, "item metadata key")
+            documents.dump(value)
     with new_dataset(
         name,
         base_uri,
