@@ -62,9 +62,13 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
 
         def read(offset: int, length: int) -> memoryview:
             try:
-                return dataset.store.read(key, offset, length, item.size)
+                data = dataset.store.read(key, offset, length, item.size)
             except NoSuchKeyError:
                 raise _missing(item, dataset.uri) from None
+            if len(data) != length:  # the object has another size; asking again does not change it
+                expected, actual = f"{length} bytes from {offset} on", f"{len(data)} bytes"
+                raise CorruptItemError(item.relpath, expected=expected, actual=actual, where=dataset.uri)
+            return data
 
         return read
 
