@@ -97,7 +97,7 @@ def test_tasks_run_in_an_async_flow(block: EcsBucket, make: MakeDataset) -> None
 
 
 def test_reports_are_kept_and_work_is_cached_only_for_those_who_ask(block: EcsBucket, make: MakeDataset) -> None:
-    """With a cache policy of the user's own the report persists and comes back, type and all; else work is done anew."""
+    """With a cache policy of the user's own the report persists and comes back; else work is done anew."""
     made = make("a")
     kept = copy_dataset.with_options(persist_result=True, cache_policy=INPUTS - "buckets")
 
