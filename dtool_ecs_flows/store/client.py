@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from typing import Any
 
 import boto3
 import botocore
+import botocore.session
 from botocore.config import Config
 
 from dtool_ecs_flows.settings import BucketSettings
@@ -43,7 +45,15 @@ def build_unsigned(settings: BucketSettings) -> Any:
 
 
 def _client(settings: BucketSettings, signature: Any, **credentials: str) -> Any:
-    return boto3.session.Session().client(
+    # What the AWS command line is set up for is another store: its profile, files and switches do not count here.
+    session = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    return boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=settings.endpoint,
         region_name="us-east-1",  # ECS has no regions; SigV4 wants one
@@ -51,6 +61,8 @@ def _client(settings: BucketSettings, signature: Any, **credentials: str) -> Any
         config=Config(
             signature_version=signature,
             s3={"addressing_style": "path"},
+            use_dualstack_endpoint=False,
+            use_fips_endpoint=False,
             retries={"total_max_attempts": 1},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

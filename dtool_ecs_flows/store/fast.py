@@ -1,8 +1,9 @@
 """The fast lane for item bytes: obstore, at a fifth of boto3's CPU time per request.
 
 It is used where it can be: not for users of a namespace (it cannot sign the header), not for keys that it cannot
-spell, and not in a child that was forked after a parent had used it, where it would hang. Whatever fails here is
-tried again through boto3, which has the retries and tells errors apart; so an error of obstore is never interpreted.
+spell, not under the few AWS variables that it would follow and cannot be talked out of, and not in a child that was
+forked after a parent had used it, where it would hang. Whatever fails here is tried again through boto3, which has the
+retries and tells errors apart; so an error of obstore is never interpreted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ FAILURES = (BaseError, OSError, ValueError)
 """What a request in the fast lane may raise."""
 
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+
+_FOLLOWED = ("AWS_CHECKSUM_ALGORITHM", "AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")
 
 # obstore's runtime belongs to the process and does not survive a fork: the one thing that has to be known
 # process-wide. It is a fact about the process, the same for all buckets.
@@ -74,6 +77,10 @@ class FastLane:
 
 
 def _build(settings: BucketSettings) -> S3Store:
+    for name in os.environ:
+        if name.startswith(_FOLLOWED):
+            raise ValueError(f"the environment variable {name} would change what obstore sends")
+    secret = settings.secret_access_key.get_secret_value()
     options: dict[str, Any] = {
         "allow_http": True,
         "allow_invalid_certificates": not settings.verify_tls,
@@ -86,10 +93,21 @@ def _build(settings: BucketSettings) -> S3Store:
     return S3Store(
         settings.bucket,
         endpoint=settings.endpoint,
-        access_key_id=settings.access_key_id,
-        secret_access_key=settings.secret_access_key.get_secret_value(),
         region="us-east-1",
         virtual_hosted_style_request=False,
+        # obstore takes what is not said here from AWS_* variables, which are meant for another store: they would send
+        # items to another endpoint, with another user's token, unsigned, or without a hash that the server checks.
+        aws_endpoint_url_s3=settings.endpoint,
+        credential_provider=lambda: {  # type: ignore[arg-type]  # mypy takes it for any dict; asked once
+            "access_key_id": settings.access_key_id,
+            "secret_access_key": secret,
+            "token": None,
+            "expires_at": None,
+        },
+        request_payer=False,
+        s3_express=False,
+        skip_signature=False,
+        unsigned_payload=False,
         client_options=options,  # type: ignore[arg-type]  # a TypedDict that exists only in stubs
         retry_config={"max_retries": 0},
     )
