@@ -8,13 +8,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import botocore.exceptions as boto
 from botocore import xform_name
 from urllib3.exceptions import HTTPError
 
-from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError, UnavailableError
+from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures
 from dtool_ecs_flows.store.fast import FAILURES, FastLane, can_spell, usable
@@ -131,10 +132,10 @@ class Store:
                     etag=entry.get("ETag", "").strip('"').lower(),
                     last_modified=entry["LastModified"].timestamp(),
                 )
-            last, token = token, page.get("NextContinuationToken", "") if page.get("IsTruncated") else ""
-            if not token:
+            if not page.get("IsTruncated"):
                 return
-            if token == last:
+            last, token = token, page.get("NextContinuationToken", "")
+            if not token or token == last:
                 raise StoreError(f"listing {self.bucket}/{prefix} at {self.settings.endpoint} never ends")
 
     # --- writing ---
@@ -278,7 +279,8 @@ class Store:
 
     def _delete(self, keys: Sequence[str]) -> None:
         if len(keys) == 1:
-            self._call("DeleteObject", keys[0], {"Key": keys[0]}, _nothing)
+            with suppress(NoSuchKeyError):
+                self._call("DeleteObject", keys[0], {"Key": keys[0]}, _nothing)
             return
 
         def check(response: dict[str, Any]) -> None:

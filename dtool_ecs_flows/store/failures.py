@@ -33,6 +33,7 @@ BUDGET = 180.0
 """Seconds of retries per request afterwards: a node of the store may restart meanwhile."""
 
 _TRANSIENT_CODES = {
+    "ConditionalRequestConflict",  # two writers at once; the next try meets the other's object, or none
     "BadDigest",  # a bit flipped on the way: the source was hashed before, so the next try may pass
     "IncompleteBody",
     "InternalError",
@@ -117,7 +118,7 @@ def translate(error: Exception, settings: BucketSettings, operation: str, key: s
         return _answered(error, settings, operation, key, where)
     if isinstance(error, boto.SSLError):
         return StoreError(f"{where}: TLS failed: {error}; for a private CA set DTOOL_ECS_CA_BUNDLE_{settings.bucket}")
-    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.ResponseStreamingError)):
+    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)):
         return UnavailableError(
             f"{where}: no answer ({type(error).__name__}); the endpoint comes from {settings.origin('endpoint')}"
         )
@@ -136,8 +137,14 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
             f"bucket {settings.bucket!r} does not exist at {settings.endpoint} (endpoint from "
             f"{settings.origin('endpoint')}); a bucket is never made silently, ask its administrator"
         )
-    if code in ("NoSuchKey", "404", "NotFound") or (status == 404 and code != "NoSuchUpload"):
+    # Only a HEAD, whose answer has no body, may say so by its status alone: anything can answer 404 to the rest.
+    if code == "NoSuchKey" or (status == 404 and operation == "HeadObject"):
         return NoSuchKeyError(f"{where}: no such key")
+    if status == 404 and code != "NoSuchUpload":
+        return StoreError(
+            f"{where}: status 404, and not in the words of an object store; "
+            f"check the endpoint (from {settings.origin('endpoint')})"
+        )
     if code == "RequestTimeTooSkewed":
         return CredentialsError(f"{said}: this computer's clock is off by {_skew(response)}; set it right")
     if code in _CREDENTIAL_CODES or status == 401:
@@ -154,10 +161,10 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
             f"DTOOL_ECS_DATASET_PREFIX_{settings.bucket} to it (now {settings.dataset_prefix!r}, from "
             f"{settings.origin('dataset_prefix')})"
         )
-    if code == "PreconditionFailed" or (status in (409, 412) and operation == "PutObject"):
-        return AlreadyExistsError(f"{where}: the key exists")
     if code in _TRANSIENT_CODES or status >= 500 or status == 429:
         return UnavailableError(f"{said} (status {status})")
+    if code == "PreconditionFailed" or (status in (409, 412) and operation == "PutObject"):
+        return AlreadyExistsError(f"{where}: the key exists")
     message = str(response.get("Error", {}).get("Message") or "")
     return StoreError(f"{said} {message}".rstrip() + f" (status {status})")
 
