@@ -19,7 +19,7 @@ from dtool_ecs_flows.errors import (
     StoreError,
 )
 from dtool_ecs_flows.items import ItemSource, receive
-from dtool_ecs_flows.models import Finding, Item, Progress, ProgressCallback, VerifyReport
+from dtool_ecs_flows.models import Finding, FindingKind, Item, Progress, ProgressCallback, VerifyReport
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.transfer import Transfer
 
@@ -87,21 +87,27 @@ def verify_dataset(
 
 
 def _structure(source: Source) -> list[Finding]:
-    """Look at the documents that other clients need."""
+    """Look at the registration, and at the documents that other clients, and a copy, need."""
     if not isinstance(source, EcsSource):
         return []
-    keys = source.stored.keys
+    stored, keys = source.stored, source.stored.keys
     findings = []
-    for name, key in (("structure.json", keys.structure), ("README.yml", keys.readme)):
+    if not stored.is_registered():
+        message = f"registration key {keys.registration} is missing: no listing shows this dataset"
+        findings.append(Finding(kind="missing", subject=keys.registration, message=message))
+    named = [keys.overlay(name) for name in stored.names(keys.overlays, ".json")]
+    named += [keys.annotation(name) for name in stored.names(keys.annotations, ".json")]
+    for key in (keys.structure, keys.readme, *named):
+        name = key.removeprefix(keys.root)
         try:
-            if name == "README.yml":
-                source.stored.store.head(key)
-            elif not isinstance(source.stored.document(key), dict):
+            content = stored.text(key) if key == keys.readme else stored.document(key)
+            if key == keys.structure and not isinstance(content, dict):
                 raise ManifestError(f"{key} is no JSON object")
         except NoSuchKeyError:
             findings.append(Finding(kind="missing", subject=name, message=f"{key} is missing"))
         except ManifestError as error:
-            findings.append(Finding(kind="structure unreadable", subject=name, message=str(error)))
+            kind: FindingKind = "structure unreadable" if key == keys.structure else "metadata unreadable"
+            findings.append(Finding(kind=kind, subject=name, message=str(error)))
     return findings
 
 
