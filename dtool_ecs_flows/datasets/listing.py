@@ -155,7 +155,7 @@ def _with_dtoolcore(base_uri: str, tags: bool) -> Iterator[DatasetInfo]:
         try:
             admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)
             if not isinstance(admin, dict):
-                raise ManifestError("administrative metadata unreadable: no JSON object")  # noqa: TRY301  # as others
+                raise ManifestError("administrative metadata unreadable: no JSON object")
             uuid = str(admin.get("uuid", ""))
             kind = dtoolcore.DataSet if admin.get("type") == "dataset" else dtoolcore.ProtoDataSet
             listed = sorted(kind(dataset_uri, dict(admin)).list_tags()) if tags else None
