@@ -154,8 +154,8 @@ def _with_dtoolcore(base_uri: str, tags: bool) -> Iterator[DatasetInfo]:
         uuid = ""
         try:
             admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)
-            if not isinstance(admin, dict):
-                raise ManifestError("administrative metadata unreadable: no JSON object")
+            if not isinstance(admin, dict) or not layout.is_uuid(str(admin.get("uuid"))):
+                raise ManifestError("administrative metadata unreadable: no JSON object with a UUID")
             uuid = str(admin.get("uuid", ""))
             kind = dtoolcore.DataSet if admin.get("type") == "dataset" else dtoolcore.ProtoDataSet
             listed = sorted(kind(dataset_uri, dict(admin)).list_tags()) if tags else None
