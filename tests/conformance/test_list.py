@@ -1,0 +1,234 @@
+"""Listing the datasets of a bucket, or of a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dtool_ecs_flows import BucketSettings, list_datasets
+from dtool_ecs_flows.errors import NoSuchBucketError, NotADatasetError, SettingsError, UnsafeNameError
+from tests.independent import Raw, bucket_dataset, disk_dataset, disk_path
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+def test_a_line_tells_what_there_is_to_know(bucket: BucketSettings) -> None:
+    """Name, UUID, URI, type, creator, and when, as numbers; tags are not asked for."""
+    uuid = bucket_dataset(Raw(bucket), {"a": b"1"}, admin={"creator_username": "Jörg"})
+
+    listed = list_datasets(bucket.base_uri, settings=bucket)
+
+    (info,) = listed.datasets
+    assert (info.name, info.uuid, info.uri) == ("penguins", uuid, f"{bucket.base_uri}/{uuid}")
+    assert (info.type, info.creator_username, info.problem) == ("dataset", "Jörg", "")
+    assert (info.created_at, info.frozen_at) == (1700000000.5, 1700000001.25)
+    assert info.tags is None
+    assert (listed.base_uri, listed.orphans, len(listed)) == (bucket.base_uri, (), 1)
+
+
+def test_an_empty_bucket_has_no_datasets(bucket: BucketSettings) -> None:
+    """Nothing there is no error."""
+    assert list_datasets(bucket.base_uri, settings=bucket).datasets == ()
+
+
+def test_tags_are_listed_when_asked_for(bucket: BucketSettings) -> None:
+    """Sorted, with their dots; a dataset without any has an empty tuple."""
+    raw = Raw(bucket)
+    bucket_dataset(raw, name="a", tags=["v1.2", "raw"])
+    bucket_dataset(raw, name="b", prefix="u/")
+
+    listed = list_datasets(bucket.base_uri, settings=bucket, tags=True)
+
+    assert [info.tags for info in listed.datasets] == [("raw", "v1.2"), ()]
+
+
+def test_datasets_come_sorted_by_name(bucket: BucketSettings) -> None:
+    """The same listing each time: by name, and by UUID where names are the same."""
+    raw = Raw(bucket)
+    for name in ("b", "a", "c", "b"):
+        bucket_dataset(raw, name=name)
+
+    found = [(info.name, info.uuid) for info in list_datasets(bucket.base_uri, settings=bucket).datasets]
+
+    assert [name for name, _ in found] == ["a", "b", "b", "c"]
+    assert found == sorted(found)
+
+
+def test_prefixes_are_read_as_they_stand(bucket: BucketSettings) -> None:
+    """Whatever prefix a registration key says, odd ones of other clients included, there the dataset is."""
+    raw = Raw(bucket)
+    prefixes = ["", "u/olssont/", "u/olssont", "u/örsted/", "a b+c%20/", "u/hartley/"]
+    for number, prefix in enumerate([*prefixes, *prefixes]):
+        bucket_dataset(raw, {"a": b"1"}, name=f"{number:02}", prefix=prefix)
+    mine = bucket.model_copy(update={"dataset_prefix": "u/olssont/"})
+
+    for settings in (bucket, mine):
+        listed = list_datasets(bucket.base_uri, settings=settings)
+        assert [info.name for info in listed.datasets] == [f"{number:02}" for number in range(12)]
+        assert {info.problem for info in listed.datasets} == {""}
+
+
+def test_a_proto_dataset_is_told_apart(bucket: BucketSettings) -> None:
+    """It has no time of freezing, even where another client's copy carried one along."""
+    bucket_dataset(Raw(bucket), admin={"type": "protodataset"})
+
+    (info,) = list_datasets(bucket.base_uri, settings=bucket).datasets
+
+    assert (info.type, info.frozen_at) == ("protodataset", None)
+
+
+def test_a_registration_without_dataset_is_an_orphan(bucket: BucketSettings) -> None:
+    """It is told apart from datasets, and keeps none of them from being listed."""
+    raw = Raw(bucket)
+    uuid = bucket_dataset(raw)
+    raw.put(f"dtool-{NOBODY}", b"")
+    raw.put(f"dtool-{NOBODY[:-1]}1", b"u/gone/")
+
+    listed = list_datasets(bucket.base_uri, settings=bucket, tags=True)
+
+    assert [info.uuid for info in listed.datasets] == [uuid]
+    assert listed.orphans == (NOBODY, f"{NOBODY[:-1]}1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no JSON", b"[]", b"{}", b'{"name": "penguins", "uuid": 7}', b'{"type": 7}', b"\xff\xfe", b"[" * 100000],
+    ids=repr,
+)
+def test_metadata_that_cannot_be_read_is_a_problem_of_one_line(bucket: BucketSettings, body: bytes) -> None:
+    """The dataset is listed with what is wrong with it, and the others as ever."""
+    raw = Raw(bucket)
+    good, bad = bucket_dataset(raw), bucket_dataset(raw)
+    raw.put(f"{bad}/dtool", body)
+
+    listed = list_datasets(bucket.base_uri, settings=bucket)
+
+    problems = {info.uuid: info.problem for info in listed.datasets}
+    assert problems[good] == ""
+    assert "unreadable" in problems[bad]
+    assert bad in problems[bad]
+
+
+def test_a_type_that_does_not_exist_is_a_problem_too(rclone_bucket: BucketSettings) -> None:
+    """Neither frozen nor proto: nobody should take it for either."""
+    bucket_dataset(Raw(rclone_bucket), admin={"type": "datasett"})
+
+    (info,) = list_datasets(rclone_bucket.base_uri, settings=rclone_bucket).datasets
+
+    assert (info.type, "datasett" in info.problem) == ("", True)
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"u/\0/", b"x" * 5000, b"a\nb"], ids=lambda body: repr(body[:9]))
+def test_a_registration_that_holds_no_prefix_is_a_problem_of_one_line(bucket: BucketSettings, body: bytes) -> None:
+    """Whatever someone wrote into a registration key, the others are listed."""
+    raw = Raw(bucket)
+    good = bucket_dataset(raw)
+    raw.put(f"dtool-{NOBODY}", body)
+
+    listed = list_datasets(bucket.base_uri, settings=bucket)
+
+    assert {info.uuid: bool(info.problem) for info in listed.datasets} == {good: False, NOBODY: True}
+
+
+def test_other_keys_of_the_bucket_are_not_looked_at(bucket: BucketSettings) -> None:
+    """Only `dtool-` and a UUID is a registration key."""
+    raw = Raw(bucket)
+    uuid = bucket_dataset(raw, prefix="dtool-things/")
+    others = ["dtool", "dtool-", "dtool-notes.txt", f"dtool-{NOBODY}.bak", f"dtool-{NOBODY[:-1]}", f"dtool-x{NOBODY}"]
+    for key in [*others, f"dtool-{NOBODY}/nested", f"other-dtool-{NOBODY}", "dtool_ecs", f"x/dtool-{NOBODY}"]:
+        raw.put(key, b"")
+
+    listed = list_datasets(bucket.base_uri, settings=bucket)
+
+    assert [info.uuid for info in listed.datasets] == [uuid]
+    assert listed.orphans == ()
+
+
+def test_metadata_of_old_and_odd_clients_is_read(bucket: BucketSettings) -> None:
+    """Times as text, and metadata beside an empty body, as older clients and gateways left it."""
+    raw = Raw(bucket)
+    as_text = bucket_dataset(raw, name="a", admin={"created_at": "1700000000.5", "frozen_at": "1700000001.25"})
+    outside = bucket_dataset(raw, name="b")
+    admin = {key: str(value) for key, value in raw.json(f"{outside}/dtool").items()}
+    raw.put(f"{outside}/dtool", b"", {**admin, "name": "b"})
+
+    listed = list_datasets(bucket.base_uri, settings=bucket).datasets
+
+    assert [(info.uuid, info.created_at, info.frozen_at, info.problem) for info in listed] == [
+        (as_text, 1700000000.5, 1700000001.25, ""),
+        (outside, 1700000000.5, 1700000001.25, ""),
+    ]
+
+
+@pytest.mark.parametrize("form", ["{base}", "{base}/"])
+def test_a_base_uri_may_end_with_a_slash(rclone_bucket: BucketSettings, form: str) -> None:
+    """Both forms name the bucket, and the report has the plain one."""
+    bucket_dataset(Raw(rclone_bucket))
+
+    listed = list_datasets(form.format(base=rclone_bucket.base_uri), settings=rclone_bucket)
+
+    assert (len(listed), listed.base_uri) == (1, rclone_bucket.base_uri)
+
+
+def test_what_is_no_base_uri_is_refused(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """The URI of a dataset, a path in a bucket, an unknown scheme, missing settings, a missing bucket: each is told."""
+    base = rclone_bucket.base_uri
+    uuid = bucket_dataset(Raw(rclone_bucket))
+    with pytest.raises(NotADatasetError, match="URI of a dataset"):
+        list_datasets(f"{base}/{uuid}", settings=rclone_bucket)
+    with pytest.raises(UnsafeNameError, match="DATASET_PREFIX"):
+        list_datasets(f"{base}/u/olssont", settings=rclone_bucket)
+    with pytest.raises(NotADatasetError, match="gopher"):
+        list_datasets("gopher://hole")
+    with pytest.raises(SettingsError, match=f"DTOOL_ECS_ENDPOINT_{rclone_bucket.bucket}"):
+        list_datasets(base)
+    missing = rclone_bucket.model_copy(update={"bucket": "missing"})
+    with pytest.raises(NoSuchBucketError, match="'missing'"):
+        list_datasets("ecs://missing", settings=missing)
+
+
+# --- folders ---
+
+
+@pytest.mark.parametrize("form", ["{path}", "file://{path}", "{path}/"])
+def test_the_datasets_of_a_folder_are_listed_alike(tmp_path: Path, form: str) -> None:
+    """Frozen and not, with their tags; what is no dataset is passed over."""
+    folder = tmp_path / "datasets"
+    frozen = disk_dataset(folder, {"a": b"1"}, name="a", tags=["raw"])
+    disk_dataset(folder, {"a": b"1"}, name="b", freeze=False, tags=[])
+    (folder / "notes").mkdir()
+
+    listed = list_datasets(form.format(path=folder), tags=True)
+
+    first, second = listed.datasets
+    assert (first.uri, first.name, first.type, first.tags, first.creator_username) == (
+        frozen,
+        "a",
+        "dataset",
+        ("raw",),
+        "Jörg",
+    )
+    assert first.frozen_at is not None
+    assert first.uuid == json.loads((disk_path(frozen) / ".dtool" / "dtool").read_text())["uuid"]
+    assert (second.name, second.type, second.tags, second.frozen_at) == ("b", "protodataset", (), None)
+
+
+def test_a_broken_dataset_in_a_folder_is_a_problem_of_one_line(tmp_path: Path) -> None:
+    """The others are listed as ever."""
+    disk_dataset(tmp_path, {"a": b"1"}, name="good")
+    for number, body in enumerate(["", "[]", "{}", '{"type": "dataset"}', "null"]):
+        broken = disk_path(disk_dataset(tmp_path, {"a": b"1"}, name=f"broken{number}"))
+        (broken / ".dtool" / "dtool").write_text(body)
+
+    listed = list_datasets(str(tmp_path), tags=True)
+
+    assert [info.name for info in listed.datasets if not info.problem] == ["good"]
+    assert len(listed) == 6
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """It is not taken for an empty one."""
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        list_datasets(str(tmp_path / "nowhere"))
