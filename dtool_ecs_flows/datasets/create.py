@@ -151,6 +151,7 @@ class DatasetWriter:
             self._claim(relpath)
         item = Item(layout.identifier_of(relpath), relpath, size, "", mtime)
         try:
+            self._transfer.check()
             as_put, _ = self._destination.put(item, source, self._transfer)
         except BaseException:
             with self._lock:  # it may be put again
@@ -176,6 +177,13 @@ class DatasetWriter:
             self._open = False
 
     def _freeze(self) -> None:
+        with self._lock:
+            under_way = len(self._claimed) - len(self._items) - len(self._staged)
+        if under_way:  # each would come too late for the manifest, and its thread be told that all is well
+            raise DatasetError(
+                f"{under_way} items were still being put into {self.uri} by other threads when its `with` block was "
+                "left: wait for them inside of it; nothing was frozen"
+            )
         for relpath, path in self._staged.items():
             if not path.is_file():
                 raise DatasetError(f"no file was written to the staging path of {relpath!r}")

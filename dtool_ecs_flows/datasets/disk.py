@@ -64,6 +64,11 @@ class DiskDestination:
         there = self.existing()
         if there is not None and there["type"] == "dataset":
             raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
+        if there is not None and there.get("uuid") != admin["uuid"]:
+            raise DatasetError(
+                f"{self._root} is another dataset, not frozen yet (UUID {there.get('uuid')}); "
+                "freeze or remove it, or choose another name"
+            )
         check_relpaths(items.values())
         needed = sum(item.size for item in items.values())
         free = shutil.disk_usage(self._root.parent).free
@@ -155,7 +160,8 @@ class DiskDestination:
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, Any]]:
         path = self._scratch / f"part-{secrets.token_hex(8)}"
-        file = open(path, "xb", buffering=0)  # noqa: SIM115  # closed below, whatever happens
+        # Buffered, because a bare write on a disk that gets full may write a part and say nothing.
+        file = open(path, "xb")  # noqa: SIM115  # closed below, whatever happens
         try:
             yield path, file
         finally:

@@ -6,11 +6,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dtoolcore
 import pytest
 
 from dtool_ecs_flows import BucketSettings, DatasetWriter, delete_dataset, list_datasets, new_dataset, verify_dataset
-from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
-from tests.independent import MIB, Raw, everything, identifier, noise
+from dtool_ecs_flows.errors import DatasetError, StoppedError, UnsafeNameError
+from tests.conformance.helpers import changed
+from tests.conformance.recorder import Recorded, recording
+from tests.independent import MIB, Raw, disk_dataset, everything, identifier, noise
 
 
 def test_a_step_writes_its_outputs_one_after_the_other(bucket: BucketSettings, tmp_path: Path) -> None:
@@ -232,3 +235,50 @@ def test_two_datasets_may_be_written_at_once(rclone_bucket: BucketSettings, rgw_
 
     assert Raw(rclone_bucket).get(f"{one.uuid}/data/{identifier('a')}") == b"1"
     assert Raw(rgw_bucket).get(f"{two.uuid}/data/{identifier('a')}") == b"2"
+
+
+def test_an_item_that_is_still_on_its_way_is_not_left_out_of_what_is_frozen(rclone_bucket: BucketSettings) -> None:
+    """A thread that was not waited for must not be told that all is well by a dataset without its item."""
+    sending, go_on = threading.Event(), threading.Event()
+
+    def slow(request: Recorded) -> None:
+        if request.method == "PUT" and "/data/" in request.target:
+            sending.set()
+            go_on.wait(20)
+
+    with recording(rclone_bucket.endpoint) as recorder, ThreadPoolExecutor(1) as pool:
+        recorder.script = slow
+        settings = changed(rclone_bucket, endpoint=recorder.endpoint)
+        with (  # noqa: PT012  # it fails when the block is left
+            pytest.raises(DatasetError, match="1 items were still being put"),
+            new_dataset("result", settings.base_uri, settings=settings) as dataset,
+        ):
+            pool.submit(dataset.put_bytes, b"late", "late.txt")
+            sending.wait(20)
+        go_on.set()
+
+    assert not Raw(rclone_bucket).is_frozen(dataset.uuid)
+
+
+def test_a_stop_ends_the_next_put(rclone_bucket: BucketSettings) -> None:
+    """Small items included; what is there stays a proto dataset."""
+    stop = threading.Event()
+    with (  # noqa: PT012  # it is stopped inside
+        pytest.raises(StoppedError),
+        new_dataset("result", rclone_bucket.base_uri, settings=rclone_bucket, stop=stop) as dataset,
+    ):
+        dataset.put_bytes(b"1", "a")
+        stop.set()
+        dataset.put_bytes(b"2", "b")
+
+    assert not Raw(rclone_bucket).is_frozen(dataset.uuid)
+
+
+def test_another_dataset_of_this_name_on_a_disk_is_not_taken_up(tmp_path: Path) -> None:
+    """A folder holds one dataset: one that somebody has begun there keeps its tags and its README to itself."""
+    begun = disk_dataset(tmp_path, {"a": b"1"}, name="result", freeze=False)
+
+    with pytest.raises(DatasetError, match="another dataset"), new_dataset("result", str(tmp_path)) as dataset:
+        dataset.put_bytes(b"2", "b")
+
+    assert sorted(dtoolcore.ProtoDataSet.from_uri(begun).list_tags()) == ["raw", "v1.2"]
