@@ -35,21 +35,37 @@ def environment(name: str, *, with_package: bool = False) -> Path:
         with_package: Install this package too, with its dependencies, so that changes in the tree count at once.
     """
     pins = PINS / f"{name}.txt"
+    packages = ["-r", str(pins)]
     wanted = [sys.version, pins.read_text()]
     if with_package:
         project, _, _ = (REPOSITORY / "pyproject.toml").read_text().partition("[dependency-groups]")
-        wanted.append(project)
+        wanted += [project, _constraints_beside(pins)]
+        packages += ["-e", str(REPOSITORY)]
     stamp = hashlib.sha256("\0".join(wanted).encode()).hexdigest()
     folder = CACHE / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
     stamp_file = folder / "made-from"
     commands = folder / "bin"
     if not stamp_file.is_file() or stamp_file.read_text() != stamp:
         shutil.rmtree(folder, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(folder)])
-        packages = ["-r", str(pins), *(["-e", str(REPOSITORY)] if with_package else [])]
-        _run([str(commands / "python"), "-m", "pip", "install", "--quiet", *packages])
+        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+        constraints = folder / "constraints.txt"
+        constraints.write_text(_constraints_beside(pins) if with_package else "")
+        # Our own pip, from outside, and nothing compiled: of most that is installed here little is ever imported.
+        pip = [sys.executable, "-m", "pip", "--python", str(commands / "python")]
+        _run([*pip, "install", "--quiet", "--no-compile", "-c", str(constraints), *packages])
         stamp_file.write_text(stamp)
     return commands
+
+
+def _constraints_beside(pins: Path) -> str:
+    """Return the project's constraints without those on packages that a requirement file pins to its own version."""
+    pinned = {_name(line) for line in pins.read_text().splitlines() if not line.startswith("#")}
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    return "\n".join(line for line in lines if _name(line) not in pinned) + "\n"
+
+
+def _name(line: str) -> str:
+    return line.partition("==")[0].strip().lower().replace("_", "-").replace(".", "-")
 
 
 def _run(command: Sequence[str]) -> None:
@@ -82,11 +98,6 @@ class Peer:
         """Read a dataset as `peers/read.py` says; return its answer."""
         answer: dict[str, Any] = self._call("read.py", [self.uri_of(uri)], bucket)
         return answer
-
-    def list(self, bucket: BucketSettings) -> list[str]:
-        """Return the UUIDs of the datasets that the peer lists."""
-        uris = self._call("read.py", [f"{self.scheme}://{bucket.bucket}"], bucket)["uris"]
-        return sorted(uri.rsplit("/", 1)[1] for uri in uris)
 
     def uri_of(self, uri: str) -> str:
         """Return the URI by which this peer knows a dataset in a bucket."""

@@ -16,7 +16,7 @@ import dtoolcore
 
 
 def read_dataset(uri: str) -> dict[str, Any]:
-    """Return everything that dtoolcore shows of a dataset; of the items' content the SHA-256."""
+    """Return all that dtoolcore shows of a dataset (of the items' content the SHA-256), and which it lists there."""
     dataset = dtoolcore.DataSet.from_uri(uri)
     properties = {identifier: dataset.item_properties(identifier) for identifier in dataset.identifiers}
     relpaths = {identifier: item["relpath"] for identifier, item in properties.items()}
@@ -41,16 +41,15 @@ def read_dataset(uri: str) -> dict[str, Any]:
         },
         "annotations": {name: dataset.get_annotation(name) for name in dataset.list_annotation_names()},
         "tags": sorted(dataset.list_tags()),
+        "listed": list_datasets(dataset.base_uri),
     }
 
 
-def list_datasets(base_uri: str) -> dict[str, Any]:
+def list_datasets(base_uri: str) -> list[str]:
     """Return the URIs that the broker lists."""
     broker = dtoolcore._get_storage_broker(base_uri, None)
-    return {"uris": sorted(broker.list_dataset_uris(base_uri, None))}
+    return sorted(broker.list_dataset_uris(base_uri, None))
 
 
 if __name__ == "__main__":
-    address = sys.argv[1]
-    is_base = address.count("/") == 2  # scheme://bucket
-    json.dump(list_datasets(address) if is_base else read_dataset(address), sys.stdout)
+    json.dump(read_dataset(sys.argv[1]), sys.stdout)
