@@ -101,6 +101,20 @@ def rclone(start_server: ServerStarter) -> S3Server:
     return start_server("rclone")
 
 
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """The URL of a Prefect server of throw-away, to which all that runs in this process talks.
+
+    One for the session: Prefect's threads that send events stay with the first that they met.
+    """
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    # The first start on a fresh machine compiles and migrates: it can take far longer than the default.
+    with prefect_test_harness(server_startup_timeout=180):
+        yield str(PREFECT_API_URL.value())
+
+
 def new_bucket(server: S3Server, name: str = "", **settings: object) -> BucketSettings:
     """Make a bucket, and settings for it as its owner; the keywords are further settings."""
     name = name or f"test-{uuid.uuid4()}"

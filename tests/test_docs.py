@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,6 @@ import click
 import dtoolcore
 import pytest
 from prefect import flow
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from dtool_ecs_flows import BucketSettings, create_dataset, delete_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.blocks import EcsBucket
@@ -53,7 +51,7 @@ class Block:
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return the fenced blocks of a page in some languages."""
     text = page.read_text(encoding="utf-8")
-    fences = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fences = re.finditer(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     return [Block(text.count("\n", 0, each.start()) + 2, each[2]) for each in fences if each[1] in languages]
 
 
@@ -67,16 +65,6 @@ def tables(page: Path) -> list[list[list[str]]]:
 
 
 # --- Python ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def prefect_server() -> Iterator[None]:
-    """A Prefect server: the one that other tests have started, or one of these tests' own."""
-    if PREFECT_API_URL.value():
-        yield
-    else:
-        with prefect_test_harness(server_startup_timeout=120):
-            yield
 
 
 @dataclass(frozen=True)
@@ -170,7 +158,7 @@ def test_the_first_example_is_short_and_does_what_is_said_of_it(reader: Reader) 
 
 def commands(page: Path) -> list[list[str]]:
     """Return the commands of a page's shell blocks, each as its words."""
-    lines = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
+    lines = [line for block in blocks(page, "sh", "bash") for line in block.text.replace("\\\n", "").splitlines()]
     lines += [line[2:] for block in blocks(page, "console") for line in block.text.splitlines() if line[:2] == "$ "]
     found = []
     for line in lines:
@@ -290,7 +278,7 @@ def test_the_module_map_is_that_of_the_package() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     """Each link to a file or a heading of this repository has it at its other end."""
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)):
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)):
         if target.startswith(("http://", "https://")):
             continue
         name, _, anchor = target.partition("#")

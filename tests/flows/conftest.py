@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from dtool_ecs_flows import BucketSettings, CreateReport, create_dataset
 from dtool_ecs_flows.blocks import EcsBucket
@@ -17,10 +16,8 @@ MakeDataset = Callable[..., CreateReport]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server() -> Iterator[None]:
-    """A Prefect server of the session's own, with an empty database."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+def server_is_there(prefect_server: str) -> None:
+    """Flows run under a Prefect server, in each of these tests."""
 
 
 class PrefectApi:
