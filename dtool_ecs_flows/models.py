@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
 __all__ = [
     "CopyReport",
@@ -189,12 +189,11 @@ class VerifyReport(Report):
         """Whether nothing is wrong and nothing was left unchecked that should have been checked."""
         return not self.findings
 
+    @model_validator(mode="before")
     @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> VerifyReport:
-        """Read a report back, `ok` included, which is derived from the findings."""
-        if isinstance(obj, dict):
-            obj = {key: value for key, value in obj.items() if key != "ok"}
-        return super().model_validate(obj, **options)
+    def _derive_ok(cls, data: Any) -> Any:
+        """Read a report back, `ok` included, which follows from the findings and is not taken from what was written."""
+        return {key: value for key, value in data.items() if key != "ok"} if isinstance(data, dict) else data
 
 
 class DeleteReport(Report):
