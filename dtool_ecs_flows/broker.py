@@ -225,7 +225,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         with self._transfer() as transfer:
             md5, etag = send(self.dataset, item, file_source(fpath), transfer)
         self._known.sent(replace(item, hash=md5), etag)
-        self._items = None
+        self._items = self._said = None  # what a freeze that failed had learnt holds no more
         return relpath
 
     def iter_item_handles(self) -> Iterator[str]:

@@ -17,7 +17,7 @@ from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
 from dtool_ecs_flows.datasets.running import concurrency_for, each_item, settings_given
 from dtool_ecs_flows.datasets.sources import Source, open_source
-from dtool_ecs_flows.errors import DatasetDiffersError, ManifestError
+from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError
 from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.stored import StoredDataset
@@ -138,7 +138,10 @@ def _copy_items(
         destination.begin(source.admin, source.items)
 
         def put(item: Item) -> tuple[Item, bool]:
-            return destination.put(item, item_source, transfer)
+            try:
+                return destination.put(item, item_source, transfer)
+            except CorruptItemError:  # a bit may have flipped on the way: once more
+                return destination.put(item, item_source, transfer)
 
         for item, (as_put, written) in each_item(transfer, source.items.values(), put, progress, destination.uri):
             items[item.identifier] = as_put

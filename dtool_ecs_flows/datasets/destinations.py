@@ -83,6 +83,8 @@ class EcsDestination:
         """Write one item, unless one of this size and checksum is there."""
         layout.check_relpath(item.relpath)
         if self._is_there(item, source):
+            if self._copies_from(source):  # then the earlier attempt let the server copy it
+                self.verified = "not read"
             return item, False
         if self._copies_from(source) and self._copy(item, source):
             return item, True

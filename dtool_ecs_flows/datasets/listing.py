@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import dtoolcore
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets.running import concurrency_for, settings_given
-from dtool_ecs_flows.errors import EcsFlowsError, ManifestError, NoSuchKeyError, NotADatasetError
+from dtool_ecs_flows.errors import AccessDeniedError, EcsFlowsError, ManifestError, NoSuchKeyError, NotADatasetError
 from dtool_ecs_flows.layout import DatasetKeys
 from dtool_ecs_flows.models import DatasetInfo, DatasetList
 from dtool_ecs_flows.settings import BucketSettings, resolve
 from dtool_ecs_flows.store import Store, is_md5, open_store
 from dtool_ecs_flows.stored import StoredDataset, registered
 from dtool_ecs_flows.transfer import Transfer, md5_of
+
+Unreadable: TypeAlias = ManifestError | AccessDeniedError
+"""What keeps one dataset from being read, and no other."""
 
 
 def list_datasets(
@@ -80,14 +83,14 @@ def _in_bucket(store: Store, tags: bool, workers: int) -> tuple[list[DatasetInfo
     return found, orphans
 
 
-def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | ManifestError]]:
+def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | Unreadable]]:
     """Return each registered UUID with its prefix, or with why its registration key cannot be read."""
     by_body: dict[tuple[int, str], list[str]] = defaultdict(list)
     for uuid, key in registered(store):
         # Equal size and MD5 are an equal prefix; any other ETag says nothing, so that key stands alone.
         by_body[(key.size, key.etag if is_md5(key.etag) else uuid)].append(uuid)
 
-    def prefix_of(body: tuple[int, str]) -> str | ManifestError:
+    def prefix_of(body: tuple[int, str]) -> str | Unreadable:
         size, etag = body
         for guess in (b"", store.settings.dataset_prefix.encode()):
             if size == len(guess) and (not guess or etag == md5_of(guess)):
@@ -95,30 +98,30 @@ def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | Manifes
         key = layout.registration_key(by_body[body][0])
         try:
             return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
-        except ManifestError as error:
+        except (ManifestError, AccessDeniedError) as error:
             return error
 
-    prefixes: list[tuple[str, str | ManifestError]] = []
+    prefixes: list[tuple[str, str | Unreadable]] = []
     for body, prefix in transfer.each(list(by_body), prefix_of):
-        if isinstance(prefix, Exception) and not isinstance(prefix, ManifestError):
+        if isinstance(prefix, Exception) and not isinstance(prefix, (ManifestError, AccessDeniedError)):
             raise prefix
         prefixes += [(uuid, prefix) for uuid in by_body[body]]
     return prefixes
 
 
-def _info(store: Store, uuid: str, prefix: str | ManifestError, tags: bool) -> DatasetInfo | None:
+def _info(store: Store, uuid: str, prefix: str | Unreadable, tags: bool) -> DatasetInfo | None:
     """Return one line; None where the registration key stands alone."""
     uri = layout.dataset_uri(store.bucket, uuid)
     dataset = StoredDataset(store, uuid)
     try:
-        if isinstance(prefix, ManifestError):
+        if isinstance(prefix, Exception):
             raise prefix
         dataset.keys = DatasetKeys(prefix, uuid)
         admin = dataset.admin()
         return _line(uri, uuid, admin, dataset.names(dataset.keys.tags) if tags else None)
     except NoSuchKeyError:
         return None
-    except ManifestError as error:
+    except (ManifestError, AccessDeniedError) as error:
         return DatasetInfo(uri=uri, uuid=uuid, problem=str(error))
 
 

@@ -168,6 +168,8 @@ def _content(
 
 def _hash(item: Item, source: ItemSource, transfer: Transfer) -> None:
     layout.check_relpath(item.relpath)
+    if not item.hash:
+        raise ManifestError(f"the manifest has no hash of item {item.relpath!r}, so its bytes cannot be verified")
     try:
         receive(item, source, transfer, None)
     except CorruptItemError:
