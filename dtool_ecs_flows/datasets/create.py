@@ -252,6 +252,9 @@ def new_dataset(
         StoreError, SettingsError: the store or its settings.
     """
     layout.check_name(name, "dataset name")
+    for parameter, value in (("tags", tags), ("derived_from", derived_from)):
+        if isinstance(value, str):  # else each of its letters would be one
+            raise UnsafeNameError(f"{parameter} is one text, {value!r}; give a list")
     with ExitStack() as stack:
         stack.enter_context(settings_given(settings))
         admin = dtoolcore.generate_admin_metadata(name, creator_username)

@@ -365,3 +365,13 @@ def test_relpaths_are_told_apart_by_their_bytes(rclone_bucket: BucketSettings, t
         create_dataset(
             "penguins", rclone_bucket.base_uri, directory=tmp_path, files={"a": __file__}, settings=rclone_bucket
         )
+
+
+@pytest.mark.parametrize("mistake", [{"tags": "raw"}, {"derived_from": "ecs://bucket/uuid"}])
+def test_one_text_is_not_taken_for_a_list_of_letters(
+    mistake: dict[str, str], rclone_bucket: BucketSettings, folder: Path
+) -> None:
+    """Where a list is meant and a text is given, nothing is made."""
+    with pytest.raises(UnsafeNameError, match="give a list"):
+        create_dataset("penguins", rclone_bucket.base_uri, directory=folder, settings=rclone_bucket, **mistake)  # type: ignore[arg-type]  # the mistake
+    assert not Raw(rclone_bucket).listed("")
