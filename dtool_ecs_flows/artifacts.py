@@ -92,7 +92,10 @@ def human_time(timestamp: float | None) -> str:
     """Return a UTC time to the second, or nothing where there is none."""
     if timestamp is None:
         return ""
-    return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # anybody can write any number into a dataset
+        return f"{timestamp:g} s"
 
 
 def plural(count: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from dtool_ecs_flows.artifacts import (
     dataset_list_summary,
     human_bytes,
     human_seconds,
+    human_time,
     literal,
     one_line,
     run_headline,
@@ -176,3 +177,9 @@ def test_an_artifact_of_a_thousand_rows_is_accepted(api: PrefectApi) -> None:
 
     draw()
     assert "and 200 more" in api.artifact("large")["data"]
+
+
+@pytest.mark.parametrize("seconds", [1e18, -1e300, float("inf")])
+def test_a_time_that_no_calendar_has_is_shown_as_it_is(seconds: float) -> None:
+    """Anybody can write any number into a dataset; one such dataset must not end an inventory."""
+    assert "e+" in human_time(seconds) or "inf" in human_time(seconds)
