@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import dtoolcore.utils
+import hypothesis
 import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
@@ -27,6 +28,10 @@ os.environ |= {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # on a busy machine the first start passes the default
     "DO_NOT_TRACK": "1",
 }
+
+# A machine that is busy is slow, and no failure. Where something else fails, the log says how to have it again.
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("here")
 
 ServerStarter = Callable[[str], S3Server]
 

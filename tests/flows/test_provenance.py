@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from enum import Enum
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +20,11 @@ from dtool_ecs_flows.flows.publish import Description, publish
 from dtool_ecs_flows.provenance import _git_commit, provenance, publish_dataset
 from tests.flows.conftest import MakeDataset, PrefectApi
 
-README = Path(__file__).parents[2] / "README.md"
-
 
 def annotations_of(uri: str, block: EcsBucket) -> dict[str, Any]:
     with block.active():
         dataset = dtoolcore.DataSet.from_uri(uri)
         return {name: dataset.get_annotation(name) for name in dataset.list_annotation_names()}
-
-
-def example() -> str:
-    """The README's example of a step that publishes its outputs."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (found,) = [str(block) for block in blocks if "publish_dataset" in block]
-    return found
-
-
-def test_the_twelve_lines_of_the_readme_publish_a_dataset_with_provenance(
-    block: EcsBucket, make: MakeDataset, source: str
-) -> None:
-    """The README's example is at most 12 lines, runs as printed, and its dataset tells run, versions and source."""
-    text = example()
-    assert len([line for line in text.splitlines() if line.strip()]) <= 12
-    names: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(text, "README.md", "exec"), names)
-    raw = make("raw", words="some words\n")
-
-    @flow
-    def pipeline(bucket: EcsBucket) -> str:
-        return str(names["analyse"](raw.uri, bucket))
-
-    told = annotations_of(pipeline(block), block)
-    assert told["source_dataset_uuid"] == raw.uuid
-    assert told["prefect_flow_run"]["flow"] == "pipeline"
-    assert told["prefect_task_run"]["task"] == "analyse"
-    assert told["prefect_task_run"]["parameters"]["raw_uri"] == raw.uri
-    assert told["software"]["packages"]["prefect"] == metadata.version("prefect")
 
 
 def test_the_publish_flow_records_the_run_and_draws_the_dataset(
