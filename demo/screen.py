@@ -78,5 +78,5 @@ class Screen:
         """Say what went wrong."""
         if traceback:
             self._console.print_exception()
-        hint = "" if traceback else "\n\n[dim]make demo VERBOSE=1 shows what Prefect logs[/]"
+        hint = "" if traceback else "\n\n[dim].venv/bin/python demo/run.py --verbose shows more[/]"
         self._console.print(Panel(f"[bold red]{escape(message)}[/]{hint}", border_style="red", expand=False))

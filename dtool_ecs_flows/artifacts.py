@@ -104,12 +104,22 @@ def plural(count: int, noun: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a markdown table; the cells must be escaped already."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[:MAX_ROWS]]
+    """Return a markdown table; the cells must be escaped already. Columns that are empty in every row are left out."""
+    used = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    lines = [_table_line([head[column] for column in used]), "|" + " --- |" * len(used)]
+    lines += [_table_line([row[column] for column in used]) for row in rows[:MAX_ROWS]]
     if len(rows) > MAX_ROWS:
         lines += ["", f"… and {len(rows) - MAX_ROWS:,} more, in the result of the flow."]
     return "\n".join(lines)
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _unbroken(text: str) -> str:
+    """Return text that a narrow column does not break."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def run_headline(report: RunReport) -> str:
@@ -161,11 +171,11 @@ def _run_row(dataset: DatasetOutcome) -> list[str]:
     return [
         _name(dataset),
         code(dataset.uuid),
-        dataset.outcome,
+        _unbroken(dataset.outcome),
         f"{dataset.items:,}" if done else "",
-        human_bytes(dataset.bytes) if done else "",
-        human_bytes(dataset.copied_bytes) if done else "",
-        human_seconds(dataset.seconds) if done else "",
+        _unbroken(human_bytes(dataset.bytes)) if done else "",
+        _unbroken(human_bytes(dataset.copied_bytes)) if done else "",
+        _unbroken(human_seconds(dataset.seconds)) if done else "",
         literal(dataset.message),
     ]
 
@@ -198,13 +208,13 @@ def _dataset_row(dataset: DatasetInfo) -> dict[str, str]:
     state = {"dataset": "frozen", "protodataset": "unfinished", "": "?"}[dataset.type]
     return {
         "Name": table_cell(dataset.name),
-        "UUID": dataset.uuid,
         "State": "problem" if dataset.problem else state,
-        "Creator": table_cell(dataset.creator_username),
-        "Created (UTC)": human_time(dataset.created_at),
         "Frozen (UTC)": human_time(dataset.frozen_at),
+        "Creator": table_cell(dataset.creator_username),
         "Tags": table_cell(", ".join(dataset.tags or ())),
         "Problem": table_cell(dataset.problem),
+        "UUID": table_cell(dataset.uuid),
+        "Created (UTC)": human_time(dataset.created_at),
         "URI": table_cell(dataset.uri),
     }
 
@@ -247,7 +257,7 @@ def published_markdown(report: CreateReport, *, tags: Sequence[str] = (), derive
         ("Derived from", "<br>".join(map(code, derived_from))),
         ("Time", human_seconds(report.seconds)),
     ]
-    table = markdown_table(("", ""), [fact for fact in facts if fact[1]])
+    table = markdown_table(("Dataset", code(report.name)), [fact for fact in facts if fact[1]])
     return f"# Published {code(report.name)}\n\n{table}"
 
 

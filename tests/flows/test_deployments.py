@@ -51,7 +51,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
         site.run("prefect", "work-pool", "create", "--type", "process", "dtool-ecs")
         site.run("prefect", "--no-prompt", "deploy", "--all", cwd=ROOT / "deployments")
 
-        nightly = ask(site, "deployments/name/archive/nightly")
+        nightly = ask(site, "deployments/name/archive/archive-nightly")
         assert nightly["global_concurrency_limit"]["limit"] == 1
         assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
         assert nightly["schedules"][0]["active"]
@@ -64,10 +64,10 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
 
         by_name = {"$ref": {"block_document_slug": "ecs-bucket/archive"}}
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
-            run("archive/nightly", source_base_uri=f"file://{source}")
-            run("inventory/on-demand")
-            run("retrieve/on-demand", datasets=["apples"], bucket=by_name, destination_base_uri=f"file://{back}")
-            run("publish/on-demand", folder=str(files), name="pears", bucket=by_name)
+            run("archive/archive-nightly", source_base_uri=f"file://{source}")
+            run("inventory/inventory")
+            run("retrieve/retrieve", datasets=["apples"], bucket=by_name, destination_base_uri=f"file://{back}")
+            run("publish/publish", folder=str(files), name="pears", bucket=by_name)
 
         artifacts = {each["key"]: each for each in ask(site, "artifacts/latest/filter", {})}
         everything = json.dumps([ask(site, f"{kind}/filter", {}) for kind in ("flow_runs", "deployments", "logs")])

@@ -1,0 +1,163 @@
+"""The flows in the Prefect UI: a real browser, server and worker. Screenshots are kept in test-artifacts/."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dtool_ecs_flows import BucketSettings, create_dataset
+from tests.conftest import new_bucket
+from tests.flows.site import ROOT, Site, prefect_site
+from tests.flows.test_deployments import ask, save_block
+from tests.servers import S3Server
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+expect = playwright_api.expect
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PATIENCE = 60_000  # milliseconds; the first page of a busy machine takes its time
+
+
+@pytest.fixture(scope="module")
+def settings(rclone: S3Server) -> BucketSettings:
+    """A bucket for all tests of this file."""
+    return new_bucket(rclone)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> Iterator[Site]:
+    """A site with its deployments, and a worker."""
+    with prefect_site(tmp_path_factory.mktemp("ui") / "site") as site:
+        site.run("dtool-ecs-flows", "blocks", "register")
+        save_block(site, settings)
+        site.run("prefect", "work-pool", "create", "--type", "process", "dtool-ecs")
+        site.run("prefect", "--no-prompt", "deploy", "--all", cwd=ROOT / "deployments")
+        with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
+            yield site
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright_api.Browser]:
+    """Debian's Chromium, or another one on PATH."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: apt-get install chromium")
+        pytest.skip("no Chromium: apt-get install chromium")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: playwright_api.Browser) -> Iterator[playwright_api.Page]:
+    """An empty page."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1400})
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    yield page
+    page.close()
+
+
+def keep(page: playwright_api.Page, name: str) -> None:
+    """Keep a screenshot for people to look at."""
+    folder = ROOT / "test-artifacts"
+    folder.mkdir(exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+FORMS = {
+    "archive/archive-now": (
+        "source_base_uri",
+        "a folder that the worker can read",
+        "The bucket that they go into.",
+        "Only these datasets",
+        "Dry run",
+        "README, tags and annotations that differ in the bucket",
+        "Datasets at once",
+    ),
+    "retrieve/retrieve": ("datasets", "Names, UUIDs or URIs", "destination_base_uri", "Dry run", "Datasets at once"),
+    "inventory/inventory": ("The bucket to look into.", "with_tags", "one request for each dataset"),
+    "publish/publish": ("folder", "Name of the new dataset", "README", "Tags", "Derived from", "Creator"),
+}
+
+
+@pytest.mark.parametrize("deployment", FORMS)
+def test_a_form_can_be_read_by_somebody_who_has_never_seen_the_code(
+    site: Site, page: playwright_api.Page, deployment: str
+) -> None:
+    """Every parameter has its description, options have titles, and no markup or schema shows through."""
+    identifier = ask(site, f"deployments/name/{deployment}")["id"]
+    page.goto(f"{site.url}/v2/deployments/deployment/{identifier}/run")
+    for text in FORMS[deployment]:
+        expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.get_by_role("button", name="Add", exact=True).first).to_be_visible()
+    shown = page.inner_text("body")
+    for leak in ("`", "Args:", "anyOf", "NoneType", "[object"):
+        assert leak not in shown
+    keep(page, f"form-{deployment.partition('/')[0]}")
+
+
+def test_an_inventory_is_asked_for_in_the_form_and_read_as_a_table(
+    site: Site, page: playwright_api.Page, settings: BucketSettings, tmp_path: Path
+) -> None:
+    """Somebody chooses the bucket, presses Submit, and finds the table of the bucket's datasets."""
+    (tmp_path / "a.txt").write_text("a")
+    create_dataset("seen-in-the-browser", settings.base_uri, files={"a.txt": tmp_path / "a.txt"}, settings=settings)
+    identifier = ask(site, "deployments/name/inventory/inventory")["id"]
+
+    page.goto(f"{site.url}/v2/deployments/deployment/{identifier}/run")
+    page.get_by_role("button", name=re.compile("Select a block")).or_(page.get_by_role("combobox").first).first.click()
+    page.get_by_role("option", name="archive").click()
+    keep(page, "inventory-filled-in")
+    with page.expect_response(re.compile("create_flow_run")) as answer:
+        page.get_by_role("button", name="Submit").click()
+    assert answer.value.ok, answer.value.text()
+
+    page.goto(f"{site.url}/v2/deployments/deployment/{identifier}")
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    keep(page, "inventory-run")
+    (table,) = ask(site, "artifacts/latest/filter", {"artifacts": {"key": {"any_": [f"inventory-{settings.bucket}"]}}})
+    page.goto(f"{site.url}/v2/artifacts/artifact/{table['latest_id']}")
+    expect(page.get_by_text("seen-in-the-browser").first).to_be_visible()
+    expect(page.get_by_text("1 dataset").first).to_be_visible()
+    keep(page, "inventory-table")
+
+
+def test_an_archive_leaves_a_report_that_reads_well(site: Site, page: playwright_api.Page, tmp_path: Path) -> None:
+    """The report of a night with a failure starts with what failed, and hostile names do no harm."""
+    source, files = tmp_path / "source", tmp_path / "files"
+    source.mkdir()
+    files.mkdir()
+    hostile = "<img src=x onerror=alert(1)> | [x](javascript:alert(1)) `b`.txt"
+    (files / hostile).write_text("a")
+    create_dataset("sound", f"file://{source}", directory=files)
+    create_dataset("spoilt", f"file://{source}", directory=files)
+    (source / "spoilt" / "data" / hostile).write_text("damaged")
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    command = ("prefect", "deployment", "run", "archive/archive-nightly", f'--param=source_base_uri="file://{source}"')
+    site.run(*command)
+    identifier = ask(site, "deployments/name/archive/archive-nightly")["id"]
+    page.goto(f"{site.url}/v2/deployments/deployment/{identifier}")
+    expect(page.get_by_text("Failed").first).to_be_visible()
+
+    (report,) = [each for each in ask(site, "artifacts/latest/filter", {}) if each["key"].startswith("archive-")]
+    page.goto(f"{site.url}/v2/artifacts/artifact/{report['latest_id']}")
+    expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+    expect(page.get_by_text("sound").first).to_be_visible()
+    assert "onerror=alert" in page.inner_text("body")
+    assert page.locator("table td a, table td img").count() == 0
+    keep(page, "archive-report")
+    page.goto(f"{site.url}/artifacts/artifact/{report['latest_id']}")
+    expect(page.get_by_text("sound").first).to_be_visible()
+    keep(page, "archive-report-v1")
+    assert not dialogs
