@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,13 +19,13 @@ import dtoolcore
 import pytest
 from prefect import flow
 
-from dtool_ecs_flows import BucketSettings, create_dataset, delete_dataset, list_datasets, verify_dataset
+from dtool_ecs_flows import BucketSettings, create_dataset
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.cli import main
-from dtool_ecs_flows.errors import AccessDeniedError
-from dtool_ecs_flows.settings import active
+from dtool_ecs_flows.layout import MAX_HANDLE_BYTES
 from dtool_ecs_flows.settings.sources import _KEYS
-from dtool_ecs_flows.transfer import SINGLE_PUT
+from dtool_ecs_flows.store.failures import BUDGET, FIRST_BUDGET
+from dtool_ecs_flows.transfer import MEMORY, SINGLE_PUT, part_size
 from tests.conftest import new_bucket
 from tests.interop.environments import environment
 from tests.servers import S3Server
@@ -274,6 +273,21 @@ def test_the_module_map_is_that_of_the_package() -> None:
     assert said == modules - {"__init__.py"}
 
 
+def test_numbers_in_the_design_are_those_of_the_code() -> None:
+    """Who reckons with the limits that the pages name is not misled."""
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    mib = 1024**2
+    for said in (
+        f"up to\n{SINGLE_PUT // mib} MiB is one request",
+        f"in parts of {part_size(SINGLE_PUT + 1) // mib} MiB",
+        f"at most {MEMORY // mib} MiB in one operation",
+        f"{FIRST_BUDGET:.0f} s in all until a first request has succeeded, then {BUDGET:.0f} s per request",
+    ):
+        assert said in design
+    assert f"A file above {SINGLE_PUT // mib} MiB" in (ROOT / "docs" / "access-policy.md").read_text(encoding="utf-8")
+    assert f"at most {MAX_HANDLE_BYTES:,} bytes of UTF-8" in README.read_text(encoding="utf-8")
+
+
 @each_page
 def test_links_lead_somewhere(page: Path) -> None:
     """Each link to a file or a heading of this repository has it at its other end."""
@@ -309,31 +323,6 @@ def test_policies_are_what_the_page_says_of_them() -> None:
     assert all(set(statement["Action"]) == said[name] for name, statement in buckets.items())
     for name, statement in buckets.items():
         assert [each.replace("${aws:username}", "olssont") for each in users[name]["Resource"]] == statement["Resource"]
-
-
-@pytest.mark.parametrize("comforts", [True, False], ids=["with comforts", "without"])
-def test_the_bucket_policy_is_enough(comforts: bool, rgw: S3Server, tmp_path: Path) -> None:
-    """A user who has the shipped policy, and a prefix, makes, lists, verifies and deletes datasets, and no more."""
-    user, secret = f"u{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
-    rgw.add_user(user, user, secret)
-    owner = new_bucket(rgw)
-    text = (POLICIES / "bucket-policy.json").read_text(encoding="utf-8")
-    shipped = json.loads(text.replace("my-bucket", owner.bucket).replace("olssont", user))
-    kept = [each for each in shipped["Statement"] if comforts or not each["Sid"].startswith("Comfort")]
-    rgw.client().put_bucket_policy(Bucket=owner.bucket, Policy=json.dumps({**shipped, "Statement": kept}))
-    large = tmp_path / "large.bin"
-    large.write_bytes(bytes(SINGLE_PUT + 1))
-    keys = {"access_key_id": user, "secret_access_key": secret}
-    mine = BucketSettings(**{**dict(owner), **keys, "dataset_prefix": f"u/{user}"})
-    with active(mine):
-        made = create_dataset("mine", mine.base_uri, files={"large.bin": large, "small": README})
-        assert [found.uri for found in list_datasets(mine.base_uri).datasets] == [made.uri]
-        assert verify_dataset(made.uri).ok
-        assert delete_dataset(made.uri, "mine").deleted
-    elsewhere = BucketSettings(**{**dict(mine), "dataset_prefix": ""})
-    with active(elsewhere), pytest.raises(AccessDeniedError, match=f"policy of bucket '{owner.bucket}'"):
-        create_dataset("elsewhere", mine.base_uri, files={"small": README})
-    assert "Contents" not in rgw.client().list_objects_v2(Bucket=owner.bucket)
 
 
 def test_json_in_pages_is_json() -> None:
