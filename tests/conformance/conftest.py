@@ -1,0 +1,47 @@
+"""What tests over servers share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import Store, open_store
+from tests.conftest import new_bucket
+from tests.independent import Raw
+from tests.servers import S3Server
+
+
+@pytest.fixture(scope="module")
+def shared_bucket(server: S3Server) -> BucketSettings:
+    """One bucket for all tests of a module: a bucket and its clients cost more than most tests."""
+    return new_bucket(server)
+
+
+@pytest.fixture(scope="module")
+def raw_client(shared_bucket: BucketSettings) -> Raw:
+    """The plain client of the shared bucket."""
+    return Raw(shared_bucket)
+
+
+@pytest.fixture
+def raw(raw_client: Raw) -> Iterator[Raw]:
+    """The shared bucket through plain boto3; emptied after each test."""
+    yield raw_client
+    raw_client.delete(*raw_client.listed())
+
+
+@pytest.fixture
+def store(shared_bucket: BucketSettings, raw: Raw) -> Store:
+    """The shared bucket through our store."""
+    return open_store(shared_bucket)
+
+
+@pytest.fixture(scope="session")
+def other_user(rgw: S3Server) -> Callable[[BucketSettings], BucketSettings]:
+    """A second user of the gateway: returns settings for a bucket with that user's keys."""
+    keys = {"access_key_id": f"other-{uuid.uuid4().hex[:8]}", "secret_access_key": uuid.uuid4().hex}
+    rgw.add_user(keys["access_key_id"], keys["access_key_id"], keys["secret_access_key"])
+    return lambda settings: BucketSettings(**{**dict(settings), **keys})
