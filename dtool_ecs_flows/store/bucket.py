@@ -350,7 +350,7 @@ class Store:
                     result = read(method(Bucket=self.bucket, **params))
                 except StoreError:
                     raise
-                except (boto.BotoCoreError, boto.ClientError, HTTPError, OSError) as error:
+                except (boto.BotoCoreError, boto.ClientError, HTTPError, OSError, KeyError) as error:
                     raise failures.translate(error, self.settings, operation, key) from None
                 self._succeeded = True
                 return result

@@ -35,6 +35,8 @@ BUDGET = 180.0
 _TRANSIENT_CODES = {
     "ConditionalRequestConflict",  # two writers at once; the next try meets the other's object, or none
     "BadDigest",  # a bit flipped on the way: the source was hashed before, so the next try may pass
+    "ConcurrentModification",  # two writers at once, as the next one
+    "ConditionalRequestConflict",
     "IncompleteBody",
     "InternalError",
     "OperationAborted",
@@ -124,6 +126,11 @@ def translate(error: Exception, settings: BucketSettings, operation: str, key: s
         )
     if isinstance(error, boto.BotoCoreError):
         return StoreError(f"{where}: {error}")
+    if isinstance(error, KeyError):
+        return StoreError(
+            f"{where}: the answer has no {error}, so it is no object store's; the endpoint comes from "
+            f"{settings.origin('endpoint')}"
+        )
     return UnavailableError(f"{where}: the answer was cut short ({type(error).__name__})")
 
 
@@ -163,7 +170,7 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
         )
     if code in _TRANSIENT_CODES or status >= 500 or status == 429:
         return UnavailableError(f"{said} (status {status})")
-    if code == "PreconditionFailed" or (status in (409, 412) and operation == "PutObject"):
+    if code == "PreconditionFailed" or (status == 412 and operation == "PutObject"):
         return AlreadyExistsError(f"{where}: the key exists")
     message = str(response.get("Error", {}).get("Message") or "")
     return StoreError(f"{said} {message}".rstrip() + f" (status {status})")
