@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.servers import S3Server
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 expect = playwright_api.expect
+Browser: TypeAlias = Any  # its types are there only where it is installed
+Page: TypeAlias = Any
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -43,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> 
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright_api.Browser]:
+def browser() -> Iterator[Browser]:
     """Debian's Chromium, or another one on PATH."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -57,7 +60,7 @@ def browser() -> Iterator[playwright_api.Browser]:
 
 
 @pytest.fixture
-def page(browser: playwright_api.Browser) -> Iterator[playwright_api.Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """An empty page."""
     page = browser.new_page(viewport={"width": 1400, "height": 1400})
     page.set_default_timeout(PATIENCE)
@@ -66,7 +69,7 @@ def page(browser: playwright_api.Browser) -> Iterator[playwright_api.Page]:
     page.close()
 
 
-def keep(page: playwright_api.Page, name: str) -> None:
+def keep(page: Page, name: str) -> None:
     """Keep a screenshot for people to look at."""
     folder = ROOT / "test-artifacts"
     folder.mkdir(exist_ok=True)
@@ -90,9 +93,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("deployment", FORMS)
-def test_a_form_can_be_read_by_somebody_who_has_never_seen_the_code(
-    site: Site, page: playwright_api.Page, deployment: str
-) -> None:
+def test_a_form_can_be_read_by_somebody_who_has_never_seen_the_code(site: Site, page: Page, deployment: str) -> None:
     """Every parameter has its description, options have titles, and no markup or schema shows through."""
     identifier = ask(site, f"deployments/name/{deployment}")["id"]
     page.goto(f"{site.url}/v2/deployments/deployment/{identifier}/run")
@@ -106,7 +107,7 @@ def test_a_form_can_be_read_by_somebody_who_has_never_seen_the_code(
 
 
 def test_an_inventory_is_asked_for_in_the_form_and_read_as_a_table(
-    site: Site, page: playwright_api.Page, settings: BucketSettings, tmp_path: Path
+    site: Site, page: Page, settings: BucketSettings, tmp_path: Path
 ) -> None:
     """Somebody chooses the bucket, presses Submit, and finds the table of the bucket's datasets."""
     (tmp_path / "a.txt").write_text("a")
@@ -131,7 +132,7 @@ def test_an_inventory_is_asked_for_in_the_form_and_read_as_a_table(
     keep(page, "inventory-table")
 
 
-def test_an_archive_leaves_a_report_that_reads_well(site: Site, page: playwright_api.Page, tmp_path: Path) -> None:
+def test_an_archive_leaves_a_report_that_reads_well(site: Site, page: Page, tmp_path: Path) -> None:
     """The report of a night with a failure starts with what failed, and hostile names do no harm."""
     source, files = tmp_path / "source", tmp_path / "files"
     source.mkdir()
@@ -142,7 +143,12 @@ def test_an_archive_leaves_a_report_that_reads_well(site: Site, page: playwright
     create_dataset("spoilt", f"file://{source}", directory=files)
     (source / "spoilt" / "data" / hostile).write_text("damaged")
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def note(dialog: Any) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", note)
 
     command = ("prefect", "deployment", "run", "archive/archive-nightly", f'--param=source_base_uri="file://{source}"')
     site.run(*command)
