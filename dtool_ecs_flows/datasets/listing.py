@@ -95,11 +95,15 @@ def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | Unreada
         for guess in (b"", store.settings.dataset_prefix.encode()):
             if size == len(guess) and (not guess or etag == md5_of(guess)):
                 return guess.decode()
-        key = layout.registration_key(by_body[body][0])
-        try:
-            return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
-        except (ManifestError, AccessDeniedError) as error:
-            return error
+        for uuid in by_body[body]:
+            key = layout.registration_key(uuid)
+            try:
+                return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
+            except NoSuchKeyError:
+                continue  # deleted since the page was made; the next of the same body tells as well
+            except (ManifestError, AccessDeniedError) as error:
+                return error
+        return ""  # all are gone, and nothing will be found under any prefix
 
     prefixes: list[tuple[str, str | Unreadable]] = []
     for body, prefix in transfer.each(list(by_body), prefix_of):
