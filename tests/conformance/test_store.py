@@ -208,7 +208,7 @@ class TestReading:
 
 class TestKeys:
     def test_any_key_comes_back_as_it_is(self, store: Store, raw: Raw, server: S3Server) -> None:
-        """Spaces, plus, percent, quotes, letters of all scripts; and, where the server keeps them apart, odd slashes."""
+        """Spaces, plus, percent, quotes, letters of all scripts; where the server keeps them apart, odd slashes."""
         keys = ODD_KEYS if "odd_keys" in server.capabilities else PLAIN_KEYS
         for number, key in enumerate(keys):
             body = f"{number}".encode()
@@ -296,8 +296,8 @@ class TestMultipart:
         store.put_part("data/1", upload, 1, b"abc", md5(b"abc"))
         if server.name == "rgw":
             assert store.uploads("data/") == [("data/1", upload)]
-        assert store.abort_upload("data/1", upload) is True
-        assert store.abort_upload("data/1", upload) is True
+        store.abort_upload("data/1", upload)
+        store.abort_upload("data/1", upload)
         assert raw.listed() == []
         assert list(store.uploads("")) == []
 
