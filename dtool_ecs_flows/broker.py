@@ -263,7 +263,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         item = documents.items_of_manifest(manifest, self.dataset.uri)[identifier]
         hash_function = str(manifest.get("hash_function", documents.HASH_FUNCTION))
         folder = Path(self.dataset.store.settings.cache_directory, self.uuid)
-        path = folder / (identifier + os.path.splitext(item.relpath)[1])
+        path = folder / (identifier + layout.extension_of(item.relpath))
         if path.is_file() and path.stat().st_size == item.size:
             return str(path)
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import posixpath
 import re
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ SCHEME = "ecs"
 MAX_HANDLE_BYTES = 1500
 """Longest relpath in UTF-8 bytes: its base64 form and the checksum share about 2 KB of user metadata."""
 
+_MAX_EXTENSION = 100  # bytes; with the identifier before it, it is a file name on every disk
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URI = re.compile(rf"(?i:{SCHEME})://([^/?#]*)([^?#]*)")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -117,6 +119,12 @@ def check_relpath(relpath: str) -> str:
 def identifier_of(relpath: str) -> str:
     """Return the item identifier: sha1 hex digest of the relpath in UTF-8."""
     return hashlib.sha1(relpath.encode("utf-8"), usedforsecurity=False).hexdigest()
+
+
+def extension_of(relpath: str) -> str:
+    """Return the extension of a relpath with its dot, for programs that go by it; none that makes a name too long."""
+    extension = posixpath.splitext(relpath)[1]
+    return extension if len(extension.encode("utf-8")) <= _MAX_EXTENSION else ""
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

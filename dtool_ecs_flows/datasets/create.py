@@ -106,7 +106,7 @@ class DatasetWriter:
         with self._lock:
             if self._staging is None:
                 self._staging = Path(tempfile.mkdtemp(prefix="dtool-ecs-flows-"))
-            path = self._staging / (layout.identifier_of(relpath) + os.path.splitext(relpath)[1])
+            path = self._staging / (layout.identifier_of(relpath) + layout.extension_of(relpath))
             self._staged[relpath] = path
         return path
 

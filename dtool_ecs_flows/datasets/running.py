@@ -54,7 +54,9 @@ def each_item(
     failures: list[tuple[str, BaseException]] = []
     for item, result in transfer.each(jobs, work):
         if isinstance(result, Exception):
-            if isinstance(result, StoreError) or not isinstance(result, (CorruptItemError, OSError)):
+            if isinstance(result, StoreError):
+                raise type(result)(f"item {item.relpath!r} of {where}: {result}") from result
+            if not isinstance(result, (CorruptItemError, OSError)):
                 raise result
             failures.append((item.relpath, result))
             continue

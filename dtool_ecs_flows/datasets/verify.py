@@ -17,6 +17,7 @@ from dtool_ecs_flows.errors import (
     NoSuchKeyError,
     StoppedError,
     StoreError,
+    UnsafeNameError,
 )
 from dtool_ecs_flows.items import ItemSource, receive
 from dtool_ecs_flows.models import Finding, FindingKind, Item, Progress, ProgressCallback, VerifyReport
@@ -155,7 +156,7 @@ def _content(
             )
         elif isinstance(result, (NoSuchBucketError, CredentialsError, StoppedError)):
             raise result
-        elif isinstance(result, (StoreError, OSError, ManifestError)):
+        elif isinstance(result, (StoreError, OSError, ManifestError, UnsafeNameError)):
             findings.append(Finding(kind="not verified", subject=item.relpath, message=str(result)))
         elif isinstance(result, Exception):
             raise result

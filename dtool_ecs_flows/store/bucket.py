@@ -204,16 +204,16 @@ class Store:
             if info.size != size or info.metadata.get("checksum") != checksum:
                 raise
 
-    def abort_upload(self, key: str, upload: str) -> bool:
-        """Throw the parts of an upload away; return False where the policy does not allow that."""
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Throw the parts of an upload away as far as store and policy allow; what stays is logged, nothing is raised.
+
+        It is called where something else has failed, which is what the caller has to hear of.
+        """
         try:
             self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, _nothing)
-        except AccessDeniedError:
-            return False
         except StoreError as error:
             if "NoSuchUpload" not in str(error):
-                raise
-        return True
+                logger.warning("unfinished parts of %s/%s stay in the store: %s", self.bucket, key, error)
 
     def uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
         """Return `(key, upload id)` of unfinished multipart uploads below a prefix; none where that is not allowed."""

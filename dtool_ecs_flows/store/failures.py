@@ -33,10 +33,9 @@ BUDGET = 180.0
 """Seconds of retries per request afterwards: a node of the store may restart meanwhile."""
 
 _TRANSIENT_CODES = {
-    "ConditionalRequestConflict",  # two writers at once; the next try meets the other's object, or none
     "BadDigest",  # a bit flipped on the way: the source was hashed before, so the next try may pass
-    "ConcurrentModification",  # two writers at once, as the next one
-    "ConditionalRequestConflict",
+    "ConcurrentModification",
+    "ConditionalRequestConflict",  # two writers at once; the next try meets the other's object, or none
     "IncompleteBody",
     "InternalError",
     "OperationAborted",

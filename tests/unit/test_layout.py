@@ -250,3 +250,10 @@ class TestHandles:
     def test_a_handle_of_another_item_is_no_handle(self, handle: str) -> None:
         """Whatever stands there, only what the identifier proves is taken, and nothing makes it fail."""
         assert layout.relpath_from_handle(handle, "0" * 40) is None
+
+
+def test_an_extension_never_makes_a_file_name_too_long() -> None:
+    """A cached or staged file keeps the extension that programs go by, unless no disk could hold its name."""
+    assert layout.extension_of("a.b/table.tar.gz") == ".gz"
+    assert layout.extension_of("a.b/README") == ""
+    assert layout.extension_of("x." + "ü" * 100) == ""
