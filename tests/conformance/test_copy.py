@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import dtoolcore
 import pytest
 from pydantic import SecretStr
 
-from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
+from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, transfer
 from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
 from tests.conftest import new_bucket
 from tests.independent import (
@@ -93,6 +94,22 @@ def test_items_of_many_parts_come_back_as_they_were(bucket: BucketSettings, tmp_
     assert raw.uploads() == []
     (tmp_path / "out").mkdir()
     back = copy_dataset(there.uri, f"file://{tmp_path}/out", settings=bucket)
+    assert everything(back.uri) == everything(source)
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_many_large_items_move_within_little_memory(
+    rclone_bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """Room for a single part is enough for all of them: items wait for each other, and none waits for ever."""
+    monkeypatch.setattr(transfer, "MEMORY", 17 * MIB)
+    contents = {f"large {number}": noise(18 * MIB, number) for number in range(4)} | {"small": b"1"}
+    source = disk_dataset(tmp_path / "in", contents)
+    (tmp_path / "out").mkdir()
+
+    there = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket, concurrency=concurrency)
+    back = copy_dataset(there.uri, str(tmp_path / "out"), settings=rclone_bucket, concurrency=concurrency)
+
     assert everything(back.uri) == everything(source)
 
 
@@ -189,6 +206,32 @@ def test_settings_that_are_passed_win(bucket: BucketSettings, tmp_path: Path, mo
     report = copy_dataset(disk_dataset(tmp_path, {"a": b"1"}), bucket.base_uri, settings=bucket)
 
     assert Raw(bucket).is_frozen(report.uuid)
+
+
+def test_settings_are_found_in_a_file_of_ones_own(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """A `dtool.json` that is named serves every step of a copy, updating descriptions and coming back included."""
+    config = tmp_path / "my.json"
+    config.write_text(
+        json.dumps({
+            f"DTOOL_ECS_ENDPOINT_{rclone_bucket.bucket}": rclone_bucket.endpoint,
+            f"DTOOL_ECS_ACCESS_KEY_ID_{rclone_bucket.bucket}": rclone_bucket.access_key_id,
+            f"DTOOL_ECS_SECRET_ACCESS_KEY_{rclone_bucket.bucket}": rclone_bucket.secret_access_key.get_secret_value(),
+        })
+    )  # fmt: skip  # the file as it looks
+    config.chmod(0o600)
+    source = disk_dataset(tmp_path / "in", {"a": b"1"})
+    there = copy_dataset(source, rclone_bucket.base_uri, config_path=str(config))
+    dataset = dtoolcore.DataSet.from_uri(source)
+    dataset.put_readme("---\ndescription: better\n")
+    dataset.put_tag("new")
+    dataset.put_annotation("grant", 2)
+    (tmp_path / "out").mkdir()
+
+    again = copy_dataset(source, rclone_bucket.base_uri, config_path=str(config), update_metadata=True)
+    back = copy_dataset(there.uri, str(tmp_path / "out"), config_path=str(config))
+
+    assert again.updated == ("README.yml", "annotations/grant", "tags/new")
+    assert everything(back.uri) == everything(source)
 
 
 @pytest.mark.parametrize("form", ["{path}", "{path}/", "file://{path}", "file:{path}", "relative"])

@@ -132,6 +132,18 @@ def test_large_files_travel_in_parts(bucket: BucketSettings, tmp_path: Path) -> 
     assert raw.json(f"{report.uuid}/manifest.json")["items"][identifier("large")]["hash"] == md5(data)
 
 
+def test_a_relpath_may_be_as_long_as_a_bucket_can_hold(rgw_bucket: BucketSettings, tmp_path: Path) -> None:
+    """1,500 bytes, which as metadata of an object are 2,000: the longest that is promised is kept."""
+    (tmp_path / "a").write_bytes(b"1")
+    relpath = "/".join(["ü" * 124] * 6)
+    relpath += "x" * (1500 - len(relpath.encode()))
+
+    report = create_dataset("penguins", rgw_bucket.base_uri, files={relpath: tmp_path / "a"}, settings=rgw_bucket)
+
+    metadata = Raw(rgw_bucket).metadata(f"{report.uuid}/data/{identifier(relpath)}")
+    assert base64.b64decode(metadata["handle"]).decode() == relpath
+
+
 @pytest.mark.parametrize("how", ["empty folder", "no files", "nothing"])
 def test_a_dataset_may_hold_nothing(rclone_bucket: BucketSettings, tmp_path: Path, how: str) -> None:
     """No item is no error."""

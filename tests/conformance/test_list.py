@@ -9,6 +9,8 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, list_datasets
 from dtool_ecs_flows.errors import NoSuchBucketError, NotADatasetError, SettingsError, UnsafeNameError
+from tests.conformance.helpers import changed
+from tests.conformance.recorder import Recorded, recording
 from tests.independent import Raw, bucket_dataset, disk_dataset, disk_path
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -160,6 +162,25 @@ def test_metadata_of_old_and_odd_clients_is_read(bucket: BucketSettings) -> None
         (as_text, 1700000000.5, 1700000001.25, ""),
         (outside, 1700000000.5, 1700000001.25, ""),
     ]
+
+
+def test_a_dataset_that_is_deleted_meanwhile_hides_no_other(rclone_bucket: BucketSettings) -> None:
+    """Between the page that names it and the look into its registration key somebody may delete it."""
+    raw = Raw(rclone_bucket)
+    uuids = sorted(bucket_dataset(raw, prefix="u/somebody/") for _ in range(4))
+    gone: list[str] = []
+
+    def delete_first(request: Recorded) -> None:
+        if "/dtool-" in request.target:
+            gone.append(request.target.rpartition("/dtool-")[2])
+            raw.delete(*[key for key in raw.listed() if gone[0] in key])
+
+    with recording(rclone_bucket.endpoint) as recorder:
+        recorder.script = delete_first
+        listed = list_datasets(rclone_bucket.base_uri, settings=changed(rclone_bucket, endpoint=recorder.endpoint))
+
+    assert gone
+    assert sorted(info.uuid for info in listed.datasets) == [uuid for uuid in uuids if uuid != gone[0]]
 
 
 @pytest.mark.parametrize("form", ["{base}", "{base}/"])

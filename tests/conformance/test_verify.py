@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +10,9 @@ import pytest
 from dtool_ecs_flows import BucketSettings, Finding, Progress, copy_dataset, verify_dataset
 from dtool_ecs_flows.errors import CredentialsError, EcsFlowsError, NotADatasetError, StoppedError
 from dtool_ecs_flows.store import failures
+from tests.conformance.helpers import changed
+from tests.conformance.recorder import Answer, Recorded, recording
 from tests.independent import CONTENTS, MIB, Raw, bucket_dataset, disk_dataset, disk_path, identifier, noise
-from tests.proxy import CountingProxy
-from tests.servers import S3Server
 
 TOTAL = sum(map(len, CONTENTS.values()))
 
@@ -258,42 +255,6 @@ def test_on_a_disk_the_same_kinds_are_found(tmp_path: Path) -> None:
 # --- what cannot be read now ---
 
 
-class Deaf(CountingProxy):
-    """Hangs up on every request for one key, and answers the others."""
-
-    key = ""
-
-    async def _forward_requests(
-        self, client: asyncio.StreamReader, server: asyncio.StreamWriter, waiting: deque[tuple[str, str]]
-    ) -> None:
-        feed = asyncio.StreamReader()
-        while True:
-            head = await client.readuntil(b"\r\n\r\n")
-            if self.key and self.key.encode() in head.split(b"\r\n")[0]:
-                raise ConnectionResetError
-            feed.feed_data(head)
-            feed.feed_eof()
-            await self._pass_on(feed, server, waiting)
-            feed = asyncio.StreamReader()
-
-    async def _pass_on(
-        self, head: asyncio.StreamReader, server: asyncio.StreamWriter, waiting: deque[tuple[str, str]]
-    ) -> None:
-        """Forward one request that has no body, as all reads are."""
-        try:
-            await super()._forward_requests(head, server, waiting)
-        except asyncio.IncompleteReadError:
-            await server.drain()
-
-
-@pytest.fixture
-def deaf(server: S3Server) -> Iterator[Deaf]:
-    proxy = Deaf(server.endpoint)
-    proxy.start()
-    yield proxy
-    proxy.stop()
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up after a second instead of minutes."""
@@ -302,44 +263,41 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
+@pytest.mark.parametrize("answer", [Answer(503, "SlowDown"), Answer(500, "InternalError"), Answer()], ids=str)
 def test_an_item_that_cannot_be_reached_is_not_called_corrupt(
-    bucket: BucketSettings, deaf: Deaf, tmp_path: Path, size: int
+    rclone_bucket: BucketSettings, tmp_path: Path, size: int, answer: Answer
 ) -> None:
     """While a site is down, nothing can be said of its items; the others are verified."""
+    bucket = rclone_bucket
     there = copy_dataset(
         disk_dataset(tmp_path, {**CONTENTS, "out of reach": noise(size)}), bucket.base_uri, settings=bucket
     )
-    deaf.key = identifier("out of reach")
-
-    report = verify_dataset(there.uri, settings=bucket.model_copy(update={"endpoint": deaf.endpoint}))
+    with recording(bucket.endpoint) as recorder:
+        recorder.script = lambda request: answer if identifier("out of reach") in request.target else None
+        report = verify_dataset(there.uri, settings=changed(bucket, endpoint=recorder.endpoint))
 
     assert kinds(report.findings) == [("not verified", "out of reach")]
     assert (report.ok, report.bytes_read) == (False, TOTAL)
 
 
-def test_a_bit_that_flips_on_the_way_is_no_damage(
-    rclone_bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bytes that are wrong once and right when they are read again were wrong on the wire only."""
-    from dtool_ecs_flows.store import Store
-
+def test_a_bit_that_flips_on_the_way_is_no_damage(rclone_bucket: BucketSettings) -> None:
+    """Bytes that are wrong once, and right when they are read again, were wrong on the wire only."""
     uuid = bucket_dataset(Raw(rclone_bucket), CONTENTS)
-    read: Callable[..., memoryview] = Store.read
-    flipped = threading.Event()
+    flipped: list[Recorded] = []
 
-    def read_wrong_once(self: Store, key: str, *rest: int) -> memoryview:
-        data = read(self, key, *rest)
-        if key.endswith(identifier("table.csv")) and not flipped.is_set():
-            flipped.set()
-            return memoryview(bytes(len(data)))
-        return data
+    def flip_once(request: Recorded) -> Answer | None:
+        if flipped or request.method != "GET" or identifier("table.csv") not in request.target:
+            return None
+        flipped.append(request)
+        return Answer(200, body=b"A,b\n1,2\n", content_type="application/octet-stream")
 
-    # Between the store and the hash there is no seam where a proxy could do this: the signature covers the wire.
-    monkeypatch.setattr(Store, "read", read_wrong_once)
+    with recording(rclone_bucket.endpoint) as recorder:
+        recorder.script = flip_once
+        report = verify_dataset(
+            f"{rclone_bucket.base_uri}/{uuid}", settings=changed(rclone_bucket, endpoint=recorder.endpoint)
+        )
 
-    report = verify_dataset(f"{rclone_bucket.base_uri}/{uuid}", settings=rclone_bucket)
-
-    assert flipped.is_set()
+    assert flipped
     assert report.ok
 
 
