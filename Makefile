@@ -15,7 +15,7 @@ READY = .venv/complete
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-all test-long test-pythons test-dtool rgw constraints clean
+.PHONY: help setup demo lint test test-all test-long test-pythons test-dtool rgw chromium constraints clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ test: lint rgw ## Lint and the quick tests, in under 15 minutes
 
 test-all: test-long test-pythons test-dtool ## What takes longer: slow tests, published peers, other Pythons, the oldest dtoolcore
 
-test-long: $(READY) rgw
+test-long: $(READY) rgw chromium
 	$(BIN)/pytest -m "not ($(QUICK))" --durations=10
 
 test-pythons: $(PYTHONS:%=test-python-%) ## The unit tests on each Python from 3.10 to 3.13 that is here
@@ -60,7 +60,10 @@ test-dtool: $(READY) rgw ## The quick tests beside dtool 3.27, which pins dtoolc
 	@scripts/test-with $(BIN)/python .cache/dtool .cache/constraints-dtool.txt --group test $(DTOOL) -- -m "$(QUICK)"
 
 rgw: ## Ceph's RADOS Gateway, a real server for the tests: installed where that is possible
-	@scripts/install-rgw
+	@scripts/install rgw
+
+chromium: ## A real browser for the tests of the Prefect UI: installed where that is possible
+	@scripts/install chromium
 
 constraints: ## Pin the newest versions that go together, for every Python; needs uv
 	$(UV) pip compile --quiet --universal --upgrade --python-version 3.10 --no-header --no-annotate --no-emit-index-url \

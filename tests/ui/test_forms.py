@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -17,7 +18,12 @@ from tests.flows.site import ROOT, Site, prefect_site
 from tests.flows.test_deployments import ask, save_block
 from tests.servers import S3Server
 
-playwright_api = pytest.importorskip("playwright.sync_api")
+# In CI it is a must: an import that fails is a failure there, and a skip elsewhere.
+playwright_api = (
+    importlib.import_module("playwright.sync_api")
+    if os.environ.get("CI")
+    else pytest.importorskip("playwright.sync_api")
+)
 expect = playwright_api.expect
 Browser: TypeAlias = Any  # its types are there only where it is installed
 Page: TypeAlias = Any
