@@ -21,6 +21,7 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(READY) ## The environment, in .venv; PYTHON=... chooses the interpreter
+	@echo "== .venv is ready, with $$($(BIN)/python --version)"
 
 # Versions come from constraints.txt, so that a release of tomorrow breaks nobody's environment.
 $(READY): pyproject.toml constraints.txt
