@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, open_store
+from tests.conformance.helpers import Files, environment
 from tests.conftest import new_bucket
 from tests.independent import Raw
 from tests.servers import S3Server
@@ -45,3 +47,27 @@ def other_user(rgw: S3Server) -> Callable[[BucketSettings], BucketSettings]:
     keys = {"access_key_id": f"other-{uuid.uuid4().hex[:8]}", "secret_access_key": uuid.uuid4().hex}
     rgw.add_user(keys["access_key_id"], keys["access_key_id"], keys["secret_access_key"])
     return lambda settings: BucketSettings(**{**dict(settings), **keys})
+
+
+@pytest.fixture
+def configured(shared_bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has set the bucket up in the environment, as for any dtool program."""
+    for name, value in environment(shared_bucket).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def base_uri(shared_bucket: BucketSettings) -> str:
+    return shared_bucket.base_uri
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Writes bytes into a new file and returns its path."""
+
+    def write(data: bytes) -> str:
+        path = tmp_path / str(uuid.uuid4())
+        path.write_bytes(data)
+        return str(path)
+
+    return write
