@@ -63,6 +63,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         self._known = KnownItems()
         self._items: dict[str, Item] | None = None  # the last listing
         self._said: dict[str, dict[str, Any]] | None = None  # metadata of items, while freezing
+        self._frozen: tuple[dict[str, Item], str] | None = None  # items and hash function of a manifest that was read
 
     @property
     def dataset(self) -> StoredDataset:
@@ -259,9 +260,11 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
             KeyError: the manifest has no such item.
             CorruptItemError: its bytes are not what the manifest says, even when fetched again.
         """
-        manifest = self.get_manifest()
-        item = documents.items_of_manifest(manifest, self.dataset.uri)[identifier]
-        hash_function = str(manifest.get("hash_function", documents.HASH_FUNCTION))
+        if self._frozen is None:  # dtoolcore asks for one item after the other, and a frozen manifest stays as it is
+            manifest = self.get_manifest()
+            items = documents.items_of_manifest(manifest, self.dataset.uri)
+            self._frozen = items, str(manifest.get("hash_function", documents.HASH_FUNCTION))
+        item, hash_function = self._frozen[0][identifier], self._frozen[1]
         folder = Path(self.dataset.store.settings.cache_directory, self.uuid)
         path = folder / (identifier + layout.extension_of(item.relpath))
         if path.is_file() and path.stat().st_size == item.size:
@@ -305,6 +308,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         layout.check_name(key, "item metadata key")
         fragment = self.dataset.keys.fragment(layout.identifier_of(handle), key)
         self.dataset.store.put(fragment, json.dumps(value).encode())
+        self._said = None  # what a freeze that failed had learnt holds no more
 
     def get_item_metadata(self, handle: str) -> dict[str, Any]:
         """Return what was said of an item."""
@@ -333,7 +337,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
 
     def post_freeze_hook(self) -> None:
         """Delete the metadata of items, which stands in overlays now."""
-        self._said = self._items = None
+        self._said = self._items = self._frozen = None
         self.dataset.store.delete(self.dataset.fragments().values())
 
     # --- sharing ---
