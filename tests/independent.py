@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -69,9 +68,8 @@ def disk_dataset(
     parent.mkdir(parents=True, exist_ok=True)
     proto = dtoolcore.create_proto_dataset(name, f"file://{parent}", readme, "Jörg")
     staged = parent / "staged"
-    for number, (relpath, data) in enumerate(contents.items()):
+    for relpath, data in contents.items():
         staged.write_bytes(data)
-        os.utime(staged, (1.5e9 + number, 1.5e9 + number + 0.25))
         proto.put_item(str(staged), relpath)
     staged.unlink(missing_ok=True)
     for tag in tags:

@@ -17,6 +17,7 @@ from tests.independent import (
     CONTENTS,
     MIB,
     Raw,
+    bucket_dataset,
     disk_dataset,
     disk_path,
     everything,
@@ -139,6 +140,15 @@ def test_the_source_is_only_read(bucket: BucketSettings, tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     copy_dataset(there.uri, str(tmp_path / "out"), settings=bucket)
     assert raw.state() == state
+
+
+def test_files_have_their_own_times_again(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """What sorts by date, or builds what is newer, finds the files of a retrieved dataset as old as they are."""
+    uuid = bucket_dataset(Raw(rclone_bucket), {"a": b"1"}, entries={"a": {"utc_timestamp": 1234567890.5}})
+
+    copy_dataset(f"{rclone_bucket.base_uri}/{uuid}", str(tmp_path), settings=rclone_bucket)
+
+    assert (tmp_path / "penguins" / "data" / "a").stat().st_mtime == 1234567890.5
 
 
 def test_progress_counts_up_to_the_whole(bucket: BucketSettings, tmp_path: Path) -> None:
