@@ -136,6 +136,17 @@ def test_what_is_described_later_is_described(base_uri: str, files: Files) -> No
         assert again.list_annotation_names() == []
 
 
+def test_a_dataset_without_a_readme_can_be_given_one(base_uri: str) -> None:
+    """There is nothing to keep of an old one, and that is no reason to fail."""
+    proto = dtoolcore.generate_proto_dataset(dtoolcore.generate_admin_metadata("bare"), base_uri)
+    proto.create()
+    proto.freeze()
+    dataset = dtoolcore.DataSet.from_uri(proto.uri)
+    dataset.put_readme("---\nfirst: 1\n")
+    assert dataset.get_readme_content() == "---\nfirst: 1\n"
+    assert dataset._storage_broker._list_historical_readme_keys() == []
+
+
 def test_a_freeze_that_failed_is_done_again(base_uri: str, files: Files, raw: Raw) -> None:
     """Metadata on some items only is refused by dtoolcore after the manifest; mended, the same object freezes."""
     proto = proto_dataset(base_uri)
