@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dtool_ecs_flows.errors import SettingsError
+from dtool_ecs_flows.errors import NoSuchKeyError, SettingsError
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
 
@@ -39,6 +39,10 @@ def publish(dataset: StoredDataset) -> str:
         store.make_public if expiry is None else partial(store.sign_get, expiry=check_expiry(expiry))
     )
     parts = _keys_of(dataset)
+    try:
+        store.head(keys.readme)
+    except NoSuchKeyError:  # nobody wrote one; who opens the URL asks for it all the same
+        store.put(keys.readme, b"")
     with Transfer(settings.concurrency) as transfer:
         urls: dict[str, str] = {}
         for key, result in transfer.each(parts["all"], url):
