@@ -392,7 +392,6 @@ def _warn_of_others() -> None:
             "Uninstall all but one"
         )
         warnings.warn(message, stacklevel=2)
-        logger.warning(message)
 
 
 _warn_of_others()

@@ -198,8 +198,8 @@ class Transfer:
         return self._parts.submit(contextvars.copy_context().run, self._heeding, work, *arguments)
 
     def _heeding(self, work: Callable[..., R], *arguments: Any) -> R:
-        heed(self.check)
-        return work(*arguments)
+        with heed(self.check):
+            return work(*arguments)
 
 
 def _done(read: Callable[[int, int], Any], offset: int, length: int) -> Future[Any]:

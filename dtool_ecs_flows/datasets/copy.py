@@ -20,6 +20,7 @@ from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError
 from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
 
@@ -74,12 +75,14 @@ def copy_dataset(
             raise _other_dataset(destination.uri, there, source)
         workers = concurrency or concurrency_for(source_uri, base_uri, config_path=config_path)
         logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
-        items, copied = _copy_items(source, destination, workers, progress, stop)
-        write_documents(destination, source.readme(), source.tags(), source.annotations())
-        destination.check(items)
-        version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
-        manifest = documents.manifest_of(items.values(), version, documents.HASH_FUNCTION)
-        destination.freeze(manifest, source.overlays(), source.admin)
+        with Transfer(workers, stop) as transfer, heed(transfer.check):
+            items, copied = _copy_items(source, destination, transfer, progress)
+            write_documents(destination, source.readme(), source.tags(), source.annotations())
+            destination.check(items)
+            version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
+            manifest = documents.manifest_of(items.values(), version, documents.HASH_FUNCTION)
+            transfer.check()
+            destination.freeze(manifest, source.overlays(), source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),
@@ -126,27 +129,25 @@ def write_documents(destination: Destination, readme: str, tags: Iterable[str], 
 def _copy_items(
     source: Source,
     destination: Destination,
-    workers: int,
+    transfer: Transfer,
     progress: ProgressCallback | None,
-    stop: threading.Event | None,
 ) -> tuple[dict[str, Item], list[Item]]:
     """Copy all items; return them all with their MD5, and those that were written."""
     item_source = source.item_source()
     items: dict[str, Item] = {}
     copied: list[Item] = []
-    with Transfer(workers, stop) as transfer:
-        destination.begin(source.admin, source.items)
+    destination.begin(source.admin, source.items)
 
-        def put(item: Item) -> tuple[Item, bool]:
-            try:
-                return destination.put(item, item_source, transfer)
-            except CorruptItemError:  # a bit may have flipped on the way: once more
-                return destination.put(item, item_source, transfer)
+    def put(item: Item) -> tuple[Item, bool]:
+        try:
+            return destination.put(item, item_source, transfer)
+        except CorruptItemError:  # a bit may have flipped on the way: once more
+            return destination.put(item, item_source, transfer)
 
-        for item, (as_put, written) in each_item(transfer, source.items.values(), put, progress, destination.uri):
-            items[item.identifier] = as_put
-            if written:
-                copied.append(item)
+    for item, (as_put, written) in each_item(transfer, source.items.values(), put, progress, destination.uri):
+        items[item.identifier] = as_put
+        if written:
+            copied.append(item)
     return {identifier: items[identifier] for identifier in source.items}, copied
 
 

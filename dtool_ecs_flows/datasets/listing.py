@@ -157,7 +157,12 @@ def _with_dtoolcore(base_uri: str, tags: bool) -> Iterator[DatasetInfo]:
         broker = dtoolcore._get_storage_broker(uri, None)
     except KeyError as error:
         raise NotADatasetError(f"{base_uri}: no installed plugin serves the scheme {error}") from None
-    for dataset_uri in broker.list_dataset_uris(uri, None):
+    try:
+        uris = list(broker.list_dataset_uris(uri, None))
+    except FileNotFoundError:
+        hint = "" if "/" in base_uri else f"; the base URI of a bucket is {layout.base_uri(base_uri)}"
+        raise NotADatasetError(f"there is no folder {base_uri}{hint}") from None
+    for dataset_uri in uris:
         uuid = ""
         try:
             admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)

@@ -81,7 +81,8 @@ def _open_with_dtoolcore(uri: str, config_path: str | None) -> dtoolcore.DataSet
         try:
             dtoolcore.ProtoDataSet.from_uri(uri, config_path)
         except dtoolcore.DtoolCoreTypeError:
-            raise NotADatasetError(f"{uri} is not a dataset") from None
+            hint = "; create_dataset(name, base_uri, directory=…) makes one of a folder" if os.path.isdir(uri) else ""
+            raise NotADatasetError(f"{uri} is not a dataset{hint}") from None
         raise NotADatasetError(f"{uri} is a proto dataset: it has not been frozen yet") from None
     except KeyError as error:
         raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {error}") from None

@@ -20,7 +20,7 @@ from pydantic import (
 from dtool_ecs_flows.errors import SettingsError
 from dtool_ecs_flows.settings import checks
 
-CALLER = "passed by the caller"
+CALLER = "the caller"
 DEFAULT = "default"
 
 _Text: TypeAlias = Annotated[str, BeforeValidator(checks.strip)]

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ MULTIPART_COPY_ABOVE = 5 * 1024**3
 """Bytes; S3's CopyObject moves no more in one request."""
 
 _COPY_PART = 1024**3
+_FAST_FAILURES = 20  # in a row, before the fast lane is left alone
+_FAST_PAUSE = 60.0  # seconds; after an outage it serves again
 _DELETE_BATCH = 1000  # S3's limit for DeleteObjects
 
 T = TypeVar("T")
@@ -56,6 +59,8 @@ class Store:
         self._clients: dict[str, Any] = {}
         self._pid = os.getpid()
         self._fast = FastLane(settings)
+        self._fast_failures = 0  # a race between threads counts one more or less, which does not matter
+        self._fast_from = 0.0
         self._succeeded = False
 
     def __repr__(self) -> str:
@@ -96,10 +101,10 @@ class Store:
             try:
                 data = self._fast.get(key) if whole else self._fast.get_range(key, offset, length)
                 if len(data) == length:
-                    self._succeeded = True
+                    self._fast_served()
                     return data
             except FAILURES as error:  # told apart by the request below
-                logger.debug("read of %s goes through boto3 after %s", key, type(error).__name__)
+                self._fast_failed(error)
 
         def read(response: dict[str, Any]) -> memoryview:
             data = response["Body"].read()
@@ -164,9 +169,9 @@ class Store:
             try:
                 etag = self._fast.put(key, body, dict(metadata))
             except FAILURES as error:  # told apart by the request below; a put may be repeated
-                logger.debug("put of %s goes through boto3 after %s", key, type(error).__name__)
+                self._fast_failed(error)
             else:
-                self._succeeded = True
+                self._fast_served()
                 return etag
         params = {"Key": key, "Body": bytes(body), "ContentMD5": content_md5(md5), "Metadata": dict(metadata)}
         return self._call("PutObject", key, params, etag_of)
@@ -330,7 +335,18 @@ class Store:
     # --- how a request is made ---
 
     def _fast_for(self, key: str) -> bool:
-        return usable(self.settings) and can_spell(key)
+        return time.monotonic() >= self._fast_from and usable(self.settings) and can_spell(key)
+
+    def _fast_served(self) -> None:
+        self._succeeded, self._fast_failures = True, 0
+
+    def _fast_failed(self, error: BaseException) -> None:
+        """Count a failure: what fails time and again shall not cost one request more for each item."""
+        logger.debug("a request goes through boto3 after %s of the fast lane", type(error).__name__)
+        self._fast_failures += 1
+        if self._fast_failures >= _FAST_FAILURES:
+            self._fast_from, self._fast_failures = time.monotonic() + _FAST_PAUSE, 0
+            logger.info("%r: the fast lane failed %d times, items go through boto3 for a while", self, _FAST_FAILURES)
 
     def _client(self, name: str, build: Callable[[BucketSettings], Any]) -> Any:
         with self._lock:

@@ -9,6 +9,7 @@ import datetime as dt
 import email.utils
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -90,9 +91,14 @@ logging.getLogger("stamina").addFilter(_RetryInWords())
 _check: ContextVar[Callable[[], None] | None] = ContextVar("dtool_ecs_flows_check", default=None)
 
 
-def heed(check: Callable[[], None]) -> None:
-    """Have this called before a request of this context is tried again; what it raises ends the attempts."""
-    _check.set(check)
+@contextmanager
+def heed(check: Callable[[], None]) -> Iterator[None]:
+    """Have this called before a request is tried again, in this context; what it raises ends the attempts."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
 
 
 def attempts(succeeded_before: bool) -> Iterator[Any]:
@@ -118,7 +124,11 @@ def translate(error: Exception, settings: BucketSettings, operation: str, key: s
     if isinstance(error, boto.ClientError):
         return _answered(error, settings, operation, key, where)
     if isinstance(error, boto.SSLError):
-        return StoreError(f"{where}: TLS failed: {error}; for a private CA set DTOOL_ECS_CA_BUNDLE_{settings.bucket}")
+        if "WRONG_VERSION_NUMBER" in str(error):
+            advice = f"the endpoint (from {settings.origin('endpoint')}) speaks http, not https"
+        else:
+            advice = f"for a private CA set DTOOL_ECS_CA_BUNDLE_{settings.bucket}"
+        return StoreError(f"{where}: TLS failed: {error}; {advice}")
     if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)):
         return UnavailableError(
             f"{where}: no answer ({type(error).__name__}); the endpoint comes from {settings.origin('endpoint')}"

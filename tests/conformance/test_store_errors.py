@@ -94,7 +94,7 @@ def test_a_wrong_secret(shared_bucket: BucketSettings, name: str, caplog: pytest
     """Fails at once, says which setting to look at and where it came from, and shows no part of any secret."""
     caplog.set_level(logging.DEBUG, "dtool_ecs_flows")
     began = time.monotonic()
-    with pytest.raises(CredentialsError, match="passed by the caller") as caught:
+    with pytest.raises(CredentialsError, match="the caller") as caught:
         ALL[name](open_store(changed(shared_bucket, secret_access_key=WRONG)))
     assert time.monotonic() - began < 5
     assert isinstance(caught.value, PermissionError)
@@ -154,7 +154,7 @@ def test_nobody_listens() -> None:
     keys = {"access_key_id": "somebody", "secret_access_key": WRONG}
     store = open_store(BucketSettings(bucket="bucket", endpoint="http://127.0.0.1:9", **keys))
     began = time.monotonic()
-    with pytest.raises(UnavailableError, match="passed by the caller") as caught:
+    with pytest.raises(UnavailableError, match="the caller") as caught:
         store.put_item("k", b"abc", md5(b"abc"), {})
     assert time.monotonic() - began < 15
     assert isinstance(caught.value, ConnectionError)
@@ -278,3 +278,22 @@ def test_no_text_of_a_store_shows_the_secret(shared_bucket: BucketSettings) -> N
     store.put_item("k", b"", md5(b""), {})
     shown = f"{store} {store!r} {store.settings!r} {store.__dict__!r}"
     assert shared_bucket.secret_access_key.get_secret_value() not in shown
+
+
+def test_a_fast_lane_that_never_serves_is_left_alone(
+    rgw_bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where obstore cannot reach the store and boto3 can, items arrive all the same, soon at one request each."""
+    store, asked = Store(rgw_bucket), []
+
+    def fail(*_: object) -> str:
+        asked.append(1)
+        raise OSError("no way")
+
+    monkeypatch.setattr(store._fast, "put", fail)
+    with caplog.at_level("INFO", "dtool_ecs_flows.store"):
+        for number in range(30):
+            store.put_item(f"k{number}", b"abc", md5(b"abc"), {})
+    assert len(list(store.list("k"))) == 30
+    assert len(asked) == 20
+    assert "items go through boto3 for a while" in caplog.text

@@ -153,7 +153,7 @@ class TestErrors:
 
         message = str(caught.value)
         assert message.startswith("access_key_id, secret_access_key are not set for bucket 'b-1'; ")
-        assert "endpoint of bucket 'b-1' (passed by the caller): 'nas:9020' has no scheme" in message
+        assert "endpoint of bucket 'b-1' (the caller): 'nas:9020' has no scheme" in message
         assert "there is no setting 'dataset_prefx'" in message
 
     def test_it_can_be_caught_as_what_one_expects(self) -> None:

@@ -48,7 +48,7 @@ class TestValues:
         """Who passes the settings does not matter; without TLS there is nothing to check."""
         with (
             active(record("b-1", verify_tls=False)),
-            pytest.warns(UserWarning, match="passed by the caller"),
+            pytest.warns(UserWarning, match="the caller"),
         ):
             resolve("b-1")
         with active(record("b-1", verify_tls=False, endpoint="http://x")):
@@ -84,7 +84,7 @@ class TestValues:
         assert passed != record(concurrency=1)
         assert passed != "my-bucket"
         assert (passed.origin("endpoint"), from_block.origin("endpoint")) == (
-            "passed by the caller",
+            "the caller",
             "block EcsBucket x",
         )
         with pytest.raises(ValidationError):
