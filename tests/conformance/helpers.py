@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dtoolcore
 
 from dtool_ecs_flows.settings import BucketSettings
+from tests.independent import Raw, identifier, md5
 
 Files = Callable[[bytes], str]
 """Writes bytes into a new file and returns its path."""
@@ -45,3 +49,20 @@ def content(dataset: Any) -> dict[str, bytes]:
         dataset.item_properties(i)["relpath"]: Path(dataset.item_content_abspath(i)).read_bytes()
         for i in dataset.identifiers
     }
+
+
+def half_made(raw: Raw, handles: dict[str, str], contents: dict[str, bytes], version: str) -> str:
+    """A proto dataset as another client leaves it: handles spelt its way, its version in structure.json."""
+    uuid = str(uuid4())
+    admin = {"uuid": uuid, "name": "half", "type": "protodataset", "creator_username": "olssont", "created_at": 1.5e9}
+    raw.put(f"dtool-{uuid}", b"")
+    raw.put(f"{uuid}/structure.json", json.dumps({"storage_broker_version": version}).encode())
+    raw.put(f"{uuid}/dtool", json.dumps(admin).encode(), {key: str(value) for key, value in admin.items()})
+    raw.put(f"{uuid}/README.yml", b"---\n")
+    for relpath, data in contents.items():
+        raw.put(f"{uuid}/data/{identifier(relpath)}", data, {"handle": handles[relpath], "checksum": md5(data)})
+    return uuid
+
+
+def encoded(relpath: str) -> str:
+    return base64.b64encode(relpath.encode()).decode()
