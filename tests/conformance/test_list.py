@@ -251,7 +251,7 @@ def test_a_broken_dataset_in_a_folder_is_a_problem_of_one_line(tmp_path: Path) -
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """It is not taken for an empty one; who forgot the scheme of a bucket is told."""
-    with pytest.raises(NotADatasetError, match="nowhere$"):
+    with pytest.raises(NotADatasetError, match=r"nowhere$"):
         list_datasets(str(tmp_path / "nowhere"))
-    with pytest.raises(NotADatasetError, match="is ecs://my-bucket$"):
+    with pytest.raises(NotADatasetError, match=r"is ecs://my-bucket$"):
         list_datasets("my-bucket")
