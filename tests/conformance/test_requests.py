@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,8 @@ def test_100_datasets_are_listed_with_one_request_each(counted: Counted, prefix:
     proxy, bucket = counted
     bucket = bucket.model_copy(update={"dataset_prefix": "u/olssont/"})
     raw = Raw(bucket)
-    uuids = {bucket_dataset(raw, name=f"{number:03}", prefix=prefix) for number in range(100)}
+    with ThreadPoolExecutor(8) as pool:
+        uuids = set(pool.map(lambda number: bucket_dataset(raw, name=f"{number:03}", prefix=prefix), range(100)))
     proxy.clear()
 
     listed = list_datasets(bucket.base_uri, settings=bucket)
@@ -111,8 +113,8 @@ def test_uris_alone_need_the_listing_pages_alone(counted: Counted) -> None:
     """One request per thousand datasets: `dtool ls -q` of a bucket."""
     proxy, bucket = counted
     raw = Raw(bucket)
-    for number in range(1001):
-        raw.put(f"dtool-00000000-0000-0000-0000-{number:012}", b"")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: raw.put(f"dtool-00000000-0000-0000-0000-{number:012}", b""), range(1001)))
     proxy.clear()
 
     with active(bucket):

@@ -166,7 +166,7 @@ def test_an_error_about_many_items_stays_short(transfer: Transfer) -> None:
     ids=repr,
 )
 def test_what_concerns_all_items_ends_it_at_once(transfer: Transfer, error: Exception) -> None:
-    """No use in trying a million times what cannot work; the cause comes out as it is."""
+    """No use in trying a million times what cannot work; of a store's error it is told at which item it came."""
     begun: list[int] = []
 
     def work(item: Item) -> None:
@@ -178,7 +178,8 @@ def test_what_concerns_all_items_ends_it_at_once(transfer: Transfer, error: Exce
     with pytest.raises(type(error)) as caught:
         run(transfer, work)
 
-    assert caught.value is error
+    assert str(error) in str(caught.value)
+    assert ("'item 30' of ecs://b/u" in str(caught.value)) == isinstance(error, StoreError)
     assert len(begun) < 30
 
 
