@@ -30,8 +30,9 @@ def build(settings: BucketSettings) -> Any:
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=settings.secret_access_key.get_secret_value(),
     )
-    # ECS wants Content-MD5 on DeleteObjects; today's boto3 no longer sends it by itself.
-    client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
+    # ECS wants Content-MD5 where S3 requires a checksum; today's boto3 sends a newer one instead, whatever it is told.
+    for operation in ("DeleteObjects", "PutObjectAcl"):
+        client.meta.events.register(f"before-call.s3.{operation}", _send_content_md5)
     if settings.namespace:
         # before-call, so that SigV4 signs it; a presigned URL does not pass here and stays usable by a browser.
         client.meta.events.register(
@@ -84,6 +85,7 @@ def _service_models() -> botocore.loaders.Loader:
     return botocore.loaders.create_loader()
 
 
-def _add_content_md5(params: dict[str, Any], **_: Any) -> None:
+def _send_content_md5(params: dict[str, Any], **_: Any) -> None:
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode("ascii")
+    params["context"].pop("checksum", None)  # the one that boto3 has planned
