@@ -189,7 +189,7 @@ def test_already_there_means_same_size(shared_bucket: BucketSettings, raw: Raw, 
     assert raw.is_frozen(proto.uuid)
 
 
-@pytest.mark.parametrize("relpath", ["../../x", "/tmp/x", "a/../../x", "a\\..\\x"])
+@pytest.mark.parametrize("relpath", ["../../x", "/etc/x", "a/../../x", "a\\..\\x"])
 def test_a_relpath_that_leaves_the_folder(
     shared_bucket: BucketSettings, raw: Raw, files: Files, tmp_path: Path, relpath: str
 ) -> None:
