@@ -39,6 +39,7 @@ def main() -> int:
         # Registered before Prefect registers the stop of its server, so this runs after it.
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     signal.signal(signal.SIGTERM, _leave)  # else no clean-up runs
+    signal.signal(signal.SIGINT, _leave)  # a shell starts its background jobs deaf to it
     _isolate(folder, verbose=arguments.verbose)
     sys.path.insert(0, str(ROOT))  # for the servers of the tests and the flows of the site
 

@@ -151,7 +151,8 @@ def supervise(name: str, *, announce_as_json: bool) -> None:
     from tests.servers import rclone, rgw  # they import this module
 
     recipes = {"rclone": rclone.recipe, "rgw": rgw.recipe}
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts its background jobs deaf to Ctrl-C
+        signal.signal(number, _leave)
     with (
         contextlib.suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as directory,
