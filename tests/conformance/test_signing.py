@@ -54,9 +54,9 @@ def query(url: str) -> str:
     return urlsplit(url).query
 
 
-@pytest.fixture(scope="module", params=["", "u/olssont/"], ids=["no prefix", "prefix"])
-def settings(rgw: S3Server, request: pytest.FixtureRequest) -> BucketSettings:
-    return new_bucket(rgw, dataset_prefix=request.param)
+@pytest.fixture(scope="module")
+def settings(rgw: S3Server) -> BucketSettings:
+    return new_bucket(rgw, dataset_prefix="u/olssont/")
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -110,11 +112,21 @@ def test_after_a_fork(rclone_bucket: BucketSettings, tmp_path: Path, home: Path,
     script = tmp_path / "script.py"
     script.write_text(PREPARED + STORIES[story])
     variables = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environment(rclone_bucket)}
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, str(script), rclone_bucket.bucket],
-        capture_output=True, text=True, timeout=60, env=variables, check=False,
-    )  # fmt: skip  # the options belong on one line
-    assert done.returncode == 0, done.stdout + done.stderr
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=variables,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the child that hangs holds the pipe
+        said, _ = process.communicate()
+        pytest.fail(f"it hangs: {said}")
+    assert process.returncode == 0, said
     assert Raw(rclone_bucket).listed()
 
 
