@@ -24,6 +24,7 @@ import binascii
 import hashlib
 import posixpath
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dtool_ecs_flows.errors import UnsafeNameError
@@ -293,6 +294,7 @@ def relpath_from_handle(handle: str, identifier: str) -> str | None:
     except (binascii.Error, UnicodeDecodeError, ValueError):
         decoded = ""
     for relpath in (decoded, handle):
-        if relpath and identifier_of(relpath) == identifier:
-            return relpath
+        with suppress(UnicodeEncodeError):  # a text that has no bytes has no identifier
+            if relpath and identifier_of(relpath) == identifier:
+                return relpath
     return None

@@ -56,9 +56,9 @@ def test_a_dataset_is_created_and_read_back(base_uri: str, raw: Raw, files: File
     assert dataset.get_overlay("v1.2")[identifier("staged/ü.txt")] == "ü"
     assert (dataset.list_annotation_names(), dataset.get_annotation("a.b")) == (["a.b"], {"ü": [1, None]})
     assert dataset.list_tags() == ["v1.2"]
-    assert (dataset.name, dataset.admin_metadata["creator_username"]) == ("penguins", "Jörg")
-    assert isinstance(dataset.admin_metadata["frozen_at"], float)
-    assert isinstance(dataset.admin_metadata["created_at"], float)
+    assert (dataset.name, dataset._admin_metadata["creator_username"]) == ("penguins", "Jörg")
+    assert isinstance(dataset._admin_metadata["frozen_at"], float)
+    assert isinstance(dataset._admin_metadata["created_at"], float)
     assert raw.listed(f"{dataset.uuid}/fragments/") == []
     assert raw.get(f"dtool-{dataset.uuid}") == b""
 
@@ -130,7 +130,7 @@ def test_what_is_described_later_is_described(base_uri: str, files: Files) -> No
     assert all(abs(float(key.rpartition("README.yml-")[2]) - time.time()) < 120 for key in history)
     assert (again.list_tags(), again.get_annotation("old")) == (["new"], 2)
     assert again.get_overlay("colour") == {identifier("a"): "blue"}
-    assert (again.name, again.admin_metadata["frozen_at"]) == ("renamed", dataset.admin_metadata["frozen_at"])
+    assert (again.name, again._admin_metadata["frozen_at"]) == ("renamed", dataset._admin_metadata["frozen_at"])
     if hasattr(again, "delete_annotation"):
         again.delete_annotation("old")
         assert again.list_annotation_names() == []
@@ -196,7 +196,7 @@ def test_freezing_with_a_manifest_that_is_known(base_uri: str, files: Files, raw
 
     dataset = dtoolcore.DataSet.from_uri(proto.uri)
     assert dataset._manifest == manifest == raw.json(f"{proto.uuid}/manifest.json")
-    assert dataset.admin_metadata["frozen_at"] == 1500000001.5
+    assert dataset._admin_metadata["frozen_at"] == 1500000001.5
     assert dataset.get_overlay("n") == {identifier("a"): 1}
     assert content(dataset) == {"a": b"1"}
 
@@ -234,7 +234,7 @@ def test_dtoolcore_resumes_a_copy(base_uri: str, tmp_path: Path, raw: Raw) -> No
     assert raw.state()[f"{proto.uuid}/data/{identifier('table.csv')}"] == before
     copied = dtoolcore.DataSet.from_uri(uri)
     assert content(copied) == CONTENTS
-    assert copied.admin_metadata["frozen_at"] == dataset.admin_metadata["frozen_at"]
+    assert copied._admin_metadata["frozen_at"] == dataset._admin_metadata["frozen_at"]
 
 
 def test_all_datasets_of_a_bucket_are_found(base_uri: str, files: Files) -> None:

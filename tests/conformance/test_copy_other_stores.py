@@ -17,6 +17,7 @@ PLUGIN = '''
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
 
@@ -59,6 +60,8 @@ class ShelfStorageBroker(DiskStorageBroker):
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The base URI of a store that a plugin serves, installed for the length of a test."""
+    if hasattr(dtoolcore, "iter_entry_points"):
+        pytest.skip("dtoolcore 3.18.3 knows the plugins that were there when it was imported, and no others")
     plugins = tmp_path / "plugins"
     info = plugins / "dtool_shelf-1.0.dist-info"
     info.mkdir(parents=True)

@@ -93,7 +93,7 @@ def test_times_as_strings(raw: Raw, base_uri: str) -> None:
     admin = {key: str(value) for key, value in raw.json(f"{in_metadata}/dtool").items()}
     raw.put(f"{in_metadata}/dtool", b"", admin)
     for uuid in (in_body, in_metadata):
-        admin = dtoolcore.DataSet.from_uri(f"{base_uri}/{uuid}").admin_metadata
+        admin = dtoolcore.DataSet.from_uri(f"{base_uri}/{uuid}")._admin_metadata
         times = [admin["frozen_at"], admin["created_at"]]
         assert times == [1700000001.25, 1700000000.5]
         assert all(isinstance(each, float) for each in times)
@@ -111,7 +111,7 @@ def test_user_metadata_that_is_not_ascii_or_too_long(raw: Raw, base_uri: str, fi
     assert metadata["creator_username"] == r"J\xf6rg \u65e5\u672c"
     assert metadata["type"] == "dataset"
     assert float(metadata["frozen_at"]) == raw.json(f"{proto.uuid}/dtool")["frozen_at"]
-    assert dtoolcore.DataSet.from_uri(proto.uri).admin_metadata["creator_username"] == "Jörg 日本"
+    assert dtoolcore.DataSet.from_uri(proto.uri)._admin_metadata["creator_username"] == "Jörg 日本"
 
 
 @pytest.mark.parametrize("where", ["body", "metadata"])
@@ -121,7 +121,7 @@ def test_dashes_for_underscores(raw: Raw, base_uri: str, where: str) -> None:
     admin = raw.json(f"{uuid}/dtool")
     dashed = {key.replace("_", "-"): str(value) for key, value in admin.items()}
     raw.put(f"{uuid}/dtool", json.dumps(dashed).encode() if where == "body" else b"", dashed)
-    found = dtoolcore.DataSet.from_uri(f"{base_uri}/{uuid}").admin_metadata
+    found = dtoolcore.DataSet.from_uri(f"{base_uri}/{uuid}")._admin_metadata
     assert found.items() >= admin.items()
     (info,) = [info for info in list_datasets(base_uri).datasets if info.uuid == uuid]
     assert (info.creator_username, info.created_at, info.frozen_at) == ("olssont", 1700000000.5, 1700000001.25)
