@@ -58,7 +58,7 @@ test-python-%: rgw
 
 test-dtool: $(READY) rgw ## The quick tests beside dtool 3.27, which pins dtoolcore 3.18.3
 	@mkdir -p .cache && grep -v '^dtoolcore==' constraints.txt > .cache/constraints-dtool.txt
-	@scripts/test-with $(BIN)/python .cache/dtool .cache/constraints-dtool.txt --group test $(DTOOL) -- -m "$(QUICK)"
+	@scripts/test-with $(BIN)/python .cache/dtool .cache/constraints-dtool.txt --group test $(DTOOL) -- -m "$(QUICK)" --ignore tests/ui
 
 rgw: ## Ceph's RADOS Gateway, a real server for the tests: installed where that is possible
 	@scripts/install rgw
