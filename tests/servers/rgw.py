@@ -20,7 +20,7 @@ PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-mgr", "radosgw", "radosgw-admi
 HINT = "on Debian, apt-get install --no-install-recommends ceph-mon ceph-mgr ceph-osd radosgw"
 
 # Of memory, not taken before it is used. A store that is full hangs instead of failing: give it room.
-STORE_BYTES = 4 * 2**30
+STORE_BYTES = 8 * 2**30
 
 CONFIGURATION = """\
 [global]
@@ -50,6 +50,10 @@ memstore device bytes = {store_bytes}
 rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw enable usage log = false
 rgw enable lc threads = false
+# What was deleted gives its room back within seconds, not hours: the store is small, and hangs when it is full.
+rgw gc obj min wait = 2
+rgw gc processor period = 2
+rgw gc processor max time = 60
 rgw thread pool size = 64
 """
 
