@@ -10,21 +10,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from dtoolcore.filehasher import FileHasher, md5sum_hexdigest
 from dtoolcore.storagebroker import BaseStorageBroker
 
-from dtool_ecs_flows import documents, layout, publishing
+from dtool_ecs_flows import layout, publishing
+from dtool_ecs_flows.cache import ItemCache
 from dtool_ecs_flows.errors import (
-    CorruptItemError,
     NoSuchKeyError,
     SettingsError,
     UnsafeNameError,
@@ -63,7 +61,8 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         self._known = KnownItems()
         self._items: dict[str, Item] | None = None  # the last listing
         self._said: dict[str, dict[str, Any]] | None = None  # metadata of items, while freezing
-        self._frozen: tuple[dict[str, Item], str] | None = None  # items and hash function of a manifest that was read
+        self._manifest: dict[str, Any] | None = None  # as it was read; dtoolcore keeps it too, so it takes no room
+        self._cache: ItemCache | None = None
 
     @property
     def dataset(self) -> StoredDataset:
@@ -187,7 +186,8 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
 
     def get_manifest(self) -> dict[str, Any]:
         """Return the manifest."""
-        return self.dataset.manifest()
+        self._manifest, self._cache = self.dataset.manifest(), None
+        return self._manifest
 
     def update_readme(self, content: str) -> None:
         """Write the README, after keeping the old one under a key with the time."""
@@ -256,34 +256,15 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
     def get_item_abspath(self, identifier: str) -> str:
         """Return the path of an item in the cache, its extension that of the relpath; fetched and checked if needed.
 
+        Where items are asked for in the order of the manifest, those that come next are fetched meanwhile.
+
         Raises:
             KeyError: the manifest has no such item.
             CorruptItemError: its bytes are not what the manifest says, even when fetched again.
         """
-        if self._frozen is None:  # dtoolcore asks for one item after the other, and a frozen manifest stays as it is
-            manifest = self.get_manifest()
-            items = documents.items_of_manifest(manifest, self.dataset.uri)
-            self._frozen = items, str(manifest.get("hash_function", documents.HASH_FUNCTION))
-        item, hash_function = self._frozen[0][identifier], self._frozen[1]
-        folder = Path(self.dataset.store.settings.cache_directory, self.uuid)
-        path = folder / (identifier + layout.extension_of(item.relpath))
-        if path.is_file() and path.stat().st_size == item.size:
-            return str(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{identifier}-{secrets.token_hex(8)}"
-        source = stored_items(self.dataset, hash_function)
-        try:
-            with open(temporary, "xb") as file, self._transfer() as transfer:
-                try:
-                    receive(item, source, transfer, file)
-                except CorruptItemError:  # a bit may have flipped on the way: once more
-                    file.seek(0)
-                    file.truncate()
-                    receive(item, source, transfer, file)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return str(path)
+        if self._cache is None:
+            self._cache = ItemCache(self.dataset, self._manifest or self.get_manifest())
+        return self._cache.path(identifier)
 
     def _transfer(self) -> Transfer:
         return Transfer(self.dataset.store.settings.concurrency)
@@ -337,7 +318,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
 
     def post_freeze_hook(self) -> None:
         """Delete the metadata of items, which stands in overlays now."""
-        self._said = self._items = self._frozen = None
+        self._said = self._items = self._manifest = self._cache = None
         self.dataset.store.delete(self.dataset.fragments().values())
 
     # --- sharing ---
