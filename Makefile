@@ -3,6 +3,7 @@
 PYTHON ?=
 PYTHONS ?= 3.10 3.11 3.12 3.13
 DATA ?=
+BENCH ?=
 UV ?= uv
 # An older dtoolcore than the newest: what `dtool`, the command, asks for.
 DTOOL = dtool==3.27.0
@@ -15,7 +16,7 @@ READY = .venv/complete
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-all test-long test-pythons test-dtool rgw chromium constraints clean
+.PHONY: help setup demo bench lint test test-all test-long test-pythons test-dtool rgw chromium constraints clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +36,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## The main job on real data and servers of its own; DATA=folder for files of yours
 	@$(BIN)/python demo/run.py $(if $(DATA),--data "$(DATA)")
+
+bench: $(READY) rgw ## Speed beside s5cmd, rclone, dtool-s3 and others, in 20 minutes; BENCH="--only small --rounds 3" and the like
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(READY) ## Style, types and who may import whom
 	$(BIN)/ruff check
@@ -72,4 +76,4 @@ constraints: ## Pin the newest versions that go together, for every Python; need
 
 clean: ## Remove what these commands made
 	rm -rf .venv .cache build dist test-artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find dtool_ecs_flows tests flows demo -name __pycache__ -prune -exec rm -rf {} +
+	find dtool_ecs_flows tests flows demo benchmarks -name __pycache__ -prune -exec rm -rf {} +

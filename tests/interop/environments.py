@@ -25,16 +25,17 @@ _OUTSIDE = dict(os.environ)
 
 
 @cache
-def environment(name: str, *, with_package: bool = False) -> Path:
-    """Return the folder with the commands of a virtual environment that holds what `peers/<name>.txt` pins.
+def environment(name: str, *, folder: Path = PINS, with_package: bool = False) -> Path:
+    """Return the folder with the commands of a virtual environment that holds what `<name>.txt` pins.
 
     It is made anew where the pins, the interpreter or (with this package in it) the dependencies have changed.
 
     Args:
         name: Name of the requirement file.
+        folder: Where it is.
         with_package: Install this package too, with its dependencies, so that changes in the tree count at once.
     """
-    pins = PINS / f"{name}.txt"
+    pins = folder / f"{name}.txt"
     packages = ["-r", str(pins)]
     wanted = [sys.version, pins.read_text()]
     if with_package:
@@ -42,13 +43,13 @@ def environment(name: str, *, with_package: bool = False) -> Path:
         wanted += [project, _constraints_beside(pins)]
         packages += ["-e", str(REPOSITORY)]
     stamp = hashlib.sha256("\0".join(wanted).encode()).hexdigest()
-    folder = CACHE / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
-    stamp_file = folder / "made-from"
-    commands = folder / "bin"
+    made = CACHE / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
+    stamp_file = made / "made-from"
+    commands = made / "bin"
     if not stamp_file.is_file() or stamp_file.read_text() != stamp:
-        shutil.rmtree(folder, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
-        constraints = folder / "constraints.txt"
+        shutil.rmtree(made, ignore_errors=True)
+        _run([sys.executable, "-m", "venv", "--without-pip", str(made)])
+        constraints = made / "constraints.txt"
         constraints.write_text(_constraints_beside(pins) if with_package else "")
         # Our own pip, from outside, and nothing compiled: of most that is installed here little is ever imported.
         pip = [sys.executable, "-m", "pip", "--python", str(commands / "python")]

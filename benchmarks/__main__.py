@@ -1,0 +1,50 @@
+"""`python -m benchmarks`: runs the scenarios, prints what it found, and stores it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks import report, running, servers
+from benchmarks.scenarios import SCENARIOS, quick
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def main() -> None:
+    """Read the command line, and do what it says."""
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this project beside its peers.")
+    parser.add_argument("--rounds", type=int, default=0, help="how often each client does everything; by default 5")
+    parser.add_argument("--only", default="", metavar="NAMES", help=f"some of the scenarios, of {','.join(names)}")
+    parser.add_argument("--clients", default="", metavar="NAMES", help="some of the clients, as the table names them")
+    parser.add_argument("--quick", action="store_true", help="next to no data, one round: whether it works")
+    parser.add_argument("--server", choices=servers.NAMES, default="rgw", help="what the clients talk to")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
+    arguments = parser.parse_args()
+    wanted = arguments.only.split(",") if arguments.only else names
+    if unknown := set(wanted) - set(names):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    scenarios = [each.among(arguments.clients) for each in SCENARIOS if each.name in wanted]
+    if arguments.quick:
+        scenarios = [quick(each) for each in scenarios]
+    rounds = arguments.rounds or (1 if arguments.quick else 5)
+    run = report.Run.begin(running.versions(scenarios), rounds, quick=arguments.quick)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch, ExitStack() as stack:
+        bench = running.Bench(Path(scratch), arguments.server, _say, stack)
+        for scenario in scenarios:
+            run.scenarios.append(bench.run(scenario, rounds))
+            print(report.as_text(run.scenarios[-1]), flush=True)
+    print(report.targets_as_text(run.scenarios))
+    run.store(arguments.output)
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Where a run took place."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+
+def describe() -> dict[str, str]:
+    """Return processor, cores, memory, kernel and Python; nothing that names the machine or who uses it."""
+    kibibytes = int(_first(r"^MemTotal:\s+(\d+) kB$", "/proc/meminfo") or 0)
+    return {
+        "processor": _first(r"^model name\s*:\s*(.+)$", "/proc/cpuinfo") or platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{kibibytes / 2**20:.1f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
+        "load_before": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def _first(pattern: str, path: str) -> str:
+    found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+    return found[1] if found else ""
