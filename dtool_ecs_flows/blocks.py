@@ -113,6 +113,18 @@ class EcsBucket(Block):
     concurrency: int = Field(
         default=16, ge=1, le=256, title="Concurrency", description="Requests in flight at once, 1 to 256."
     )
+    max_requests_per_second: float = Field(
+        default=0,
+        ge=0,
+        title="Requests per second",
+        description="No more than this many in all of one worker process; 0 sets no limit.",
+    )
+    max_bytes_per_second: str = Field(
+        default="",
+        coerce_numbers_to_str=True,
+        title="Bytes per second",
+        description="No more than this, both directions together, for example 50 MiB; empty sets no limit.",
+    )
     connect_timeout: float = Field(
         default=10.0, gt=0, title="Connect timeout", description="Seconds to wait for a connection."
     )
@@ -149,8 +161,9 @@ class EcsBucket(Block):
         """
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values["publish_expiry"] = self.publish_expiry or None
-        if not self.cache_directory:
-            del values["cache_directory"]
+        for name in ("cache_directory", "max_bytes_per_second"):
+            if not values[name]:
+                del values[name]
         # Prefect lets blocks hold any other field: a misspelt one must not go unnoticed.
         extra = {name: value for name, value in (self.model_extra or {}).items() if name != "block_type_slug"}
         return bucket_settings.BucketSettings.from_origin(self._origin, {**values, **extra})

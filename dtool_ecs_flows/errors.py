@@ -23,6 +23,7 @@ __all__ = [
     "ManifestError",
     "NoSuchBucketError",
     "NoSuchKeyError",
+    "NoSuchUploadError",
     "NotADatasetError",
     "SettingsError",
     "StoppedError",
@@ -59,6 +60,10 @@ class StoreError(EcsFlowsError, StorageBrokerOSError):  # type: ignore[misc]  # 
 
 class NoSuchKeyError(StoreError, FileNotFoundError):
     """There is no object under this key: the only error that means "not there"."""
+
+
+class NoSuchUploadError(StoreError, LookupError):
+    """The multipart upload is not there any more: completed or aborted, perhaps by another process."""
 
 
 class NoSuchBucketError(StoreError, FileNotFoundError):

@@ -86,7 +86,7 @@ class EcsDestination:
             if self._copies_from(source):  # then the earlier attempt let the server copy it
                 self.verified = "not read"
             return item, False
-        if self._copies_from(source) and self._copy(item, source):
+        if self._copies_from(source) and self._copy(item, source, transfer):
             return item, True
         md5, etag = send(self.stored, item, source, transfer)
         # The store checked the bytes against their hash on the way in; an encrypting one has ETags of its own.
@@ -109,7 +109,7 @@ class EcsDestination:
         theirs, ours = source.dataset.store.settings, self.stored.store.settings
         return (theirs.endpoint, theirs.namespace) == (ours.endpoint, ours.namespace)
 
-    def _copy(self, item: Item, source: ItemSource) -> bool:
+    def _copy(self, item: Item, source: ItemSource, transfer: Transfer) -> bool:
         assert source.dataset is not None
         try:
             self.stored.store.copy(
@@ -118,6 +118,7 @@ class EcsDestination:
                 source.dataset.keys.item(item.identifier),
                 item.size,
                 layout.item_metadata(item.relpath, item.hash),
+                submit=transfer.submit_part,
             )
         except NoSuchKeyError:
             raise CorruptItemError(item.relpath, expected="an object", actual="none", where=source.where) from None

@@ -21,6 +21,8 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
     {
         "verify_tls": "true or false",
         "concurrency": "a whole number from 1 to 256",
+        "max_requests_per_second": "a number of at least 0 (0: no limit)",
+        "max_bytes_per_second": "a number of bytes, also with a unit as 50 MiB (0: no limit)",
         "connect_timeout": "a number of seconds above 0, at most 86400",
         "read_timeout": "a number of seconds above 0, at most 86400",
         "publish_expiry": "a whole number of seconds from 1 to 604800 (7 days: no signed URL lasts longer)",

@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -25,6 +26,8 @@ DEFAULT = "default"
 
 _Text: TypeAlias = Annotated[str, BeforeValidator(checks.strip)]
 _Seconds: TypeAlias = Annotated[float, BeforeValidator(checks.to_number), Field(gt=0, le=86400, allow_inf_nan=False)]
+_Rate: TypeAlias = Annotated[float, BeforeValidator(checks.to_number), Field(ge=0, allow_inf_nan=False)]
+_Size: TypeAlias = Annotated[ByteSize, BeforeValidator(checks.to_number), Field(ge=0)]
 _Expiry: TypeAlias = Annotated[int, BeforeValidator(checks.to_number), Field(ge=1, le=604800)]
 
 
@@ -43,7 +46,9 @@ class BucketSettings(BaseModel):
         namespace: Sent as x-emc-namespace where it is not empty.
         ca_bundle: PEM file of the certificates to trust; empty means the system's.
         verify_tls: Whether the server's certificate is checked.
-        concurrency: Requests in flight at once for this bucket, 1 to 256.
+        concurrency: Requests in flight at once for this bucket, 1 to 256; all that this process does there together.
+        max_requests_per_second: All that this process does there together; 0 sets no limit.
+        max_bytes_per_second: Content of objects, both directions together, as a number or as "50 MiB"; 0 sets no limit.
         connect_timeout: Seconds.
         read_timeout: Seconds.
         cache_directory: Where fetched items are kept.
@@ -61,6 +66,8 @@ class BucketSettings(BaseModel):
     ca_bundle: Annotated[str, BeforeValidator(checks.to_path_text), AfterValidator(checks.check_ca_bundle)] = ""
     verify_tls: Annotated[bool, BeforeValidator(checks.strip)] = True
     concurrency: Annotated[int, BeforeValidator(checks.to_number), Field(ge=1, le=256)] = 16
+    max_requests_per_second: _Rate = 0.0
+    max_bytes_per_second: _Size = ByteSize(0)
     connect_timeout: _Seconds = 10.0
     read_timeout: _Seconds = 60.0
     # Asked for at call time: programs and tests patch dtoolcore's constant.

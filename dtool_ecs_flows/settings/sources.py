@@ -31,6 +31,8 @@ _KEYS: Mapping[str, str] = MappingProxyType(
         "ca_bundle": "DTOOL_ECS_CA_BUNDLE_{}",
         "verify_tls": "DTOOL_ECS_VERIFY_TLS_{}",
         "concurrency": "DTOOL_ECS_CONCURRENCY_{}",
+        "max_requests_per_second": "DTOOL_ECS_MAX_REQUESTS_PER_SECOND_{}",
+        "max_bytes_per_second": "DTOOL_ECS_MAX_BYTES_PER_SECOND_{}",
         "connect_timeout": "DTOOL_ECS_CONNECT_TIMEOUT_{}",
         "read_timeout": "DTOOL_ECS_READ_TIMEOUT_{}",
         "cache_directory": "DTOOL_CACHE_DIRECTORY",

@@ -6,33 +6,31 @@ import functools
 import hashlib
 import logging
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import botocore.exceptions as boto
-from botocore import xform_name
-from urllib3.exceptions import HTTPError
 
 from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures
-from dtool_ecs_flows.store.fast import FAILURES, FastLane, can_spell, usable
+from dtool_ecs_flows.store.fast import CHUNK, FAILURES
+from dtool_ecs_flows.store.multipart import Uploads
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of
 
 logger = logging.getLogger(__name__)
 
-MULTIPART_COPY_ABOVE = 5 * 1024**3
-"""Bytes; S3's CopyObject moves no more in one request."""
+MULTIPART_COPY_ABOVE = 512 * 1024**2
+"""Bytes that the server copies in one request. S3 allows ten times as many, but its answer comes when all are copied:
+one that takes longer than `read_timeout` would be asked for again and again."""
 
-_COPY_PART = 1024**3
-_FAST_FAILURES = 20  # in a row, before the fast lane is left alone
-_FAST_PAUSE = 60.0  # seconds; after an outage it serves again
+COPY_PART = 256 * 1024**2
+"""Bytes of a part of a larger copy, or more where 10,000 parts would not hold the object."""
+
+_MAX_PARTS = 10_000  # S3's limit for a multipart upload
 _DELETE_BATCH = 1000  # S3's limit for DeleteObjects
-
-T = TypeVar("T")
 
 
 @functools.lru_cache(maxsize=32)
@@ -49,23 +47,8 @@ def open_store(settings: BucketSettings) -> Store:
     return _open_store(settings, os.getpid())
 
 
-class Store:
+class Store(Uploads):
     """One bucket, with one user's eyes. See the package's docstring for the contract."""
-
-    def __init__(self, settings: BucketSettings) -> None:
-        self.settings = settings
-        self.bucket = settings.bucket
-        self._lock = threading.Lock()
-        self._clients: dict[str, Any] = {}
-        self._pid = os.getpid()
-        self._fast = FastLane(settings)
-        self._fast_failures = 0  # a race between threads counts one more or less, which does not matter
-        self._fast_from = 0.0
-        self._succeeded = False
-
-    def __repr__(self) -> str:
-        """Name the bucket and where it is."""
-        return f"<Store {self.bucket} at {self.settings.endpoint}>"
 
     # --- reading ---
 
@@ -74,6 +57,7 @@ class Store:
 
         def read(response: dict[str, Any]) -> StoredObject:
             body = response["Body"].read()
+            self._limits.received(len(body))
             return StoredObject(body, info_of(key, response, len(body)))
 
         return self._call("GetObject", key, {"Key": key}, read)
@@ -97,14 +81,16 @@ class Store:
             self.head(key)  # there are no bytes to ask for, but the object must be there
             return memoryview(b"")
         whole = length == size
+        busy = None
         if self._fast_for(key):
             try:
-                data = self._fast.get(key) if whole else self._fast.get_range(key, offset, length)
+                with self._limits.request(length):
+                    data = self._fast.get(key) if whole else self._fast.get_range(key, offset, length)
                 if len(data) == length:
                     self._fast_served()
                     return data
             except FAILURES as error:  # told apart by the request below
-                self._fast_failed(error)
+                busy = self._fast_failed(error, "GetObject", key)
 
         def read(response: dict[str, Any]) -> memoryview:
             data = response["Body"].read()
@@ -114,13 +100,68 @@ class Store:
 
         params: dict[str, Any] = {"Key": key}
         if not whole:
-            params["Range"] = f"bytes={offset}-{offset + length - 1}"
+            params["Range"] = _range(offset, offset + length)
         try:
-            return self._call("GetObject", key, params, read)
+            return self._call("GetObject", key, params, read, size=length, failed=busy)
         except StoreError as error:
             if "InvalidRange" not in str(error):
                 raise
             return memoryview(b"")  # the object ends before the range begins
+
+    def fetch(self, key: str, offset: int, length: int, size: int, take: Callable[[Any], None]) -> int:
+        """Hand `length` bytes of an object of `size` bytes, from `offset` on, to `take`: in order, a chunk at a time.
+
+        An answer that was cut short is continued where it stopped, so each byte is handed on once. Where the object has
+        another size, fewer come. Returns how many came; what `take` raises ends it.
+        """
+        if length == 0:
+            self.head(key)  # there are no bytes to ask for, but the object must be there
+            return 0
+        done = 0
+
+        def hand_on(chunk: Any) -> None:
+            nonlocal done
+            chunk = memoryview(chunk)[: length - done]
+            try:
+                take(chunk)
+            except Exception as error:
+                raise _TakerError from error  # a full disk is no failure of the store
+            done += len(chunk)
+
+        def read(response: dict[str, Any]) -> None:
+            if _total(response) != size:
+                return
+            # Without Content-Range it is the whole object, from a server that knows no ranges.
+            skip = 0 if "ContentRange" in response else offset + done
+            try:
+                for chunk in response["Body"].iter_chunks(CHUNK):
+                    if skip < len(chunk):
+                        hand_on(memoryview(chunk)[skip:])
+                    skip = max(0, skip - len(chunk))
+            finally:
+                params["Range"] = _range(offset + done, offset + length)
+
+        busy = None
+        try:
+            if self._fast_for(key):
+                try:
+                    with self._limits.request(length):
+                        for chunk in self._fast.chunks(key, offset, length, size):
+                            hand_on(chunk)
+                    self._fast_served()
+                    if done == length:
+                        return done
+                except FAILURES as error:  # told apart by the request below
+                    busy = self._fast_failed(error, "GetObject", key)
+            params = {"Key": key, "Range": _range(offset + done, offset + length)}
+            self._call("GetObject", key, params, read, size=length - done, failed=busy)
+        except _TakerError as error:
+            assert error.__cause__
+            raise error.__cause__ from None
+        except StoreError as error:
+            if "InvalidRange" not in str(error):
+                raise  # the object ends before the range begins
+        return done
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000."""
@@ -161,86 +202,37 @@ class Store:
         }
         if if_absent:
             params["IfNoneMatch"] = "*"
-        return self._call("PutObject", key, params, etag_of)
+        return self._call("PutObject", key, params, etag_of, size=len(body))
 
     def put_item(self, key: str, body: Any, md5: str, metadata: Mapping[str, str]) -> str:
         """Put an item's bytes (any buffer), whose MD5 in hex is known, with one request; return its ETag."""
+        busy = None
         if self._fast_for(key):
             try:
-                etag = self._fast.put(key, body, dict(metadata))
+                with self._limits.request(len(body)):
+                    etag = self._fast.put(key, body, dict(metadata))
             except FAILURES as error:  # told apart by the request below; a put may be repeated
-                self._fast_failed(error)
+                busy = self._fast_failed(error, "PutObject", key)
             else:
                 self._fast_served()
                 return etag
         params = {"Key": key, "Body": bytes(body), "ContentMD5": content_md5(md5), "Metadata": dict(metadata)}
-        return self._call("PutObject", key, params, etag_of)
+        return self._call("PutObject", key, params, etag_of, size=len(body), failed=busy)
 
-    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begin a multipart upload and return its id; the caller completes or aborts it."""
-        params = {"Key": key, "Metadata": dict(metadata)}
-        return self._call("CreateMultipartUpload", key, params, lambda response: str(response["UploadId"]))
+    def copy(
+        self,
+        key: str,
+        source: Store,
+        source_key: str,
+        size: int,
+        metadata: Mapping[str, str],
+        *,
+        submit: Callable[[Callable[[], str]], Future[str]] | None = None,
+    ) -> None:
+        """Copy an object of `size` bytes from another bucket of this endpoint, on the server, with new metadata.
 
-    def put_part(self, key: str, upload: str, number: int, body: Any, md5: str) -> str:
-        """Put one part (numbers from 1) and return its ETag; the store checks its MD5."""
-        params = {
-            "Key": key,
-            "UploadId": upload,
-            "PartNumber": number,
-            "Body": bytes(body),
-            "ContentMD5": content_md5(md5),
-        }
-        return self._call("UploadPart", key, params, etag_of)
-
-    def complete_upload(self, key: str, upload: str, etags: Sequence[str], *, size: int, checksum: str) -> None:
-        """Make the parts one object of `size` bytes.
-
-        Where the answer was lost, a repeated request meets `NoSuchUpload`: an object of this size and `checksum` then
-        says that it worked.
+        Above `MULTIPART_COPY_ABOVE` it goes in parts: they run where `submit` runs them, else one after the other here.
         """
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
-        params = {"Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
-        try:
-            self._call("CompleteMultipartUpload", key, params, _nothing)
-        except StoreError as error:
-            if "NoSuchUpload" not in str(error):
-                raise
-            info = self.head(key)
-            if info.size != size or info.metadata.get("checksum") != checksum:
-                raise
-
-    def abort_upload(self, key: str, upload: str) -> None:
-        """Throw the parts of an upload away as far as store and policy allow; what stays is logged, nothing is raised.
-
-        It is called where something else has failed, which is what the caller has to hear of.
-        """
-        try:
-            self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, _nothing)
-        except StoreError as error:
-            if "NoSuchUpload" not in str(error):
-                logger.warning("unfinished parts of %s/%s stay in the store: %s", self.bucket, key, error)
-
-    def uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
-        """Return `(key, upload id)` of unfinished multipart uploads below a prefix; none where that is not allowed."""
-        found: list[tuple[str, str]] = []
-        params: dict[str, Any] = {"Prefix": prefix}
-        while True:
-            try:
-                page = self._call("ListMultipartUploads", prefix, params, lambda response: response)
-            except AccessDeniedError:
-                return found
-            except StoreError as error:
-                if "NoSuchUpload" not in str(error):  # what rclone answers where there never was one
-                    raise
-                return found
-            found += [(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
-            if not page.get("IsTruncated"):
-                return found
-            params["KeyMarker"] = page["NextKeyMarker"]
-            params["UploadIdMarker"] = page["NextUploadIdMarker"]
-
-    def copy(self, key: str, source: Store, source_key: str, size: int, metadata: Mapping[str, str]) -> None:
-        """Copy an object of `size` bytes from another bucket of this endpoint, on the server, with new metadata."""
         origin = {"Bucket": source.bucket, "Key": source_key}
         if size <= MULTIPART_COPY_ABOVE:
             whole = {
@@ -249,22 +241,35 @@ class Store:
                 "MetadataDirective": "REPLACE",
                 "Metadata": dict(metadata),
             }
-            self._call("CopyObject", key, whole, _nothing)
+            self._call("CopyObject", key, whole, _copied_etag)
             return
         upload = self.begin_upload(key, metadata)
+
+        def copier(number: int, offset: int, end: int) -> Callable[[], str]:
+            params: dict[str, Any] = {
+                "Key": key,
+                "UploadId": upload,
+                "PartNumber": number,
+                "CopySource": origin,
+                "CopySourceRange": f"bytes={offset}-{end - 1}",
+            }
+
+            def copy() -> str:
+                failures.check_stop()
+                return self._call("UploadPartCopy", key, params, _copied_etag)
+
+            return copy
+
+        parts: list[Future[str]] = []
+        step = max(COPY_PART, -(-size // _MAX_PARTS))
         try:
-            etags: list[str] = []
-            for number, offset in enumerate(range(0, size, _COPY_PART), start=1):
-                params: dict[str, Any] = {
-                    "Key": key,
-                    "UploadId": upload,
-                    "PartNumber": number,
-                    "CopySource": origin,
-                    "CopySourceRange": f"bytes={offset}-{min(offset + _COPY_PART, size) - 1}",
-                }
-                etags.append(self._call("UploadPartCopy", key, params, _copied_etag))
+            for number, offset in enumerate(range(0, size, step), start=1):
+                parts.append((submit or _at_once)(copier(number, offset, min(offset + step, size))))
+            wait(parts, return_when=FIRST_EXCEPTION)
+            etags = [part.result() for part in parts if part.done()]
             self.complete_upload(key, upload, etags, size=size, checksum=metadata.get("checksum", ""))
         except BaseException:
+            wait([part for part in parts if not part.cancel()])  # none may arrive after the abort
             self.abort_upload(key, upload)
             raise
 
@@ -332,45 +337,19 @@ class Store:
         signer = self._client("signed", client.build)
         return str(signer.generate_presigned_url(operation, ExpiresIn=expiry, Params={"Bucket": self.bucket, **params}))
 
-    # --- how a request is made ---
 
-    def _fast_for(self, key: str) -> bool:
-        return time.monotonic() >= self._fast_from and usable(self.settings) and can_spell(key)
+class _TakerError(Exception):
+    """What `take` raised in `Store.fetch`, on its way through what tries a request again."""
 
-    def _fast_served(self) -> None:
-        self._succeeded, self._fast_failures = True, 0
 
-    def _fast_failed(self, error: BaseException) -> None:
-        """Count a failure: what fails time and again shall not cost one request more for each item."""
-        logger.debug("a request goes through boto3 after %s of the fast lane", type(error).__name__)
-        self._fast_failures += 1
-        if self._fast_failures >= _FAST_FAILURES:
-            self._fast_from, self._fast_failures = time.monotonic() + _FAST_PAUSE, 0
-            logger.info("%r: the fast lane failed %d times, items go through boto3 for a while", self, _FAST_FAILURES)
+def _range(start: int, end: int) -> str:
+    """Return the Range header of the bytes from `start` on, before `end`."""
+    return f"bytes={start}-{end - 1}"
 
-    def _client(self, name: str, build: Callable[[BucketSettings], Any]) -> Any:
-        with self._lock:
-            if self._pid != os.getpid():  # a forked child must not write into its parent's connections
-                self._clients, self._pid = {}, os.getpid()
-            if name not in self._clients:
-                self._clients[name] = build(self.settings)
-            return self._clients[name]
 
-    def _call(self, operation: str, key: str, params: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
-        """Make one request and read its answer, again while that may help."""
-        s3 = self._client("signed", client.build)
-        method = getattr(s3, xform_name(operation))
-        for attempt in failures.attempts(self._succeeded):
-            with attempt:
-                try:
-                    result = read(method(Bucket=self.bucket, **params))
-                except StoreError:
-                    raise
-                except (boto.BotoCoreError, boto.ClientError, HTTPError, OSError, KeyError) as error:
-                    raise failures.translate(error, self.settings, operation, key) from None
-                self._succeeded = True
-                return result
-        raise AssertionError("attempts end by returning or raising")
+def _total(response: dict[str, Any]) -> int:
+    """Return the size of the object that some bytes came from."""
+    return int(response.get("ContentRange", "").rpartition("/")[2] or response["ContentLength"])
 
 
 def _nothing(_: dict[str, Any]) -> None:
@@ -378,4 +357,12 @@ def _nothing(_: dict[str, Any]) -> None:
 
 
 def _copied_etag(response: dict[str, Any]) -> str:
-    return str(response["CopyPartResult"]["ETag"]).strip('"')
+    """Return what stands in the body alone: an answer without it tells of no copy."""
+    result = response.get("CopyPartResult") or response["CopyObjectResult"]
+    return str(result["ETag"]).strip('"')
+
+
+def _at_once(work: Callable[[], str]) -> Future[str]:
+    done: Future[str] = Future()
+    done.set_result(work())
+    return done

@@ -1,6 +1,6 @@
 """What a store's failures mean, and who tries again.
 
-botocore's errors are translated here and nowhere else. There is one owner of retries: `attempts`.
+botocore's errors are translated here and nowhere else. There is one owner of retries: `Attempts`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import logging
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +24,7 @@ from dtool_ecs_flows.errors import (
     CredentialsError,
     NoSuchBucketError,
     NoSuchKeyError,
+    NoSuchUploadError,
     StoreError,
     UnavailableError,
 )
@@ -33,7 +36,10 @@ FIRST_BUDGET = 8.0
 BUDGET = 180.0
 """Seconds of retries per request afterwards: a node of the store may restart meanwhile."""
 
-_TRANSIENT_CODES = {
+_BUSY_CODES = {"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_BUSY_STATUS = re.compile(r"status code: (429|503)\b")  # as obstore tells it
+
+_TRANSIENT_CODES = _BUSY_CODES | {
     "BadDigest",  # a bit flipped on the way: the source was hashed before, so the next try may pass
     "ConcurrentModification",
     "ConditionalRequestConflict",  # two writers at once; the next try meets the other's object, or none
@@ -42,10 +48,6 @@ _TRANSIENT_CODES = {
     "OperationAborted",
     "RequestTimeout",
     "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
     "XAmzContentSHA256Mismatch",
 }
 _CREDENTIAL_CODES = {
@@ -67,6 +69,7 @@ _ACTIONS = {
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListParts": "s3:ListMultipartUploadParts",
     "ListObjectsV2": "s3:ListBucket",
     "DeleteObject": "s3:DeleteObject",
     "DeleteObjects": "s3:DeleteObject",
@@ -93,7 +96,7 @@ _check: ContextVar[Callable[[], None] | None] = ContextVar("dtool_ecs_flows_chec
 
 @contextmanager
 def heed(check: Callable[[], None]) -> Iterator[None]:
-    """Have this called before a request is tried again, in this context; what it raises ends the attempts."""
+    """Have this called while a request waits and before it is tried again, in this context; what it raises ends it."""
     token = _check.set(check)
     try:
         yield
@@ -101,26 +104,59 @@ def heed(check: Callable[[], None]) -> Iterator[None]:
         _check.reset(token)
 
 
-def attempts(succeeded_before: bool) -> Iterator[Any]:
-    """Yield the attempts of one request: backoff with jitter while it raises `UnavailableError`."""
+def check_stop() -> None:
+    """Raise what the caller's check raises, where it was asked to stop."""
     check = _check.get()
-    retries = stamina.retry_context(
-        on=UnavailableError,
-        attempts=None,
-        timeout=BUDGET if succeeded_before else FIRST_BUDGET,
-        wait_initial=0.1,
-        wait_max=5.0,
-        wait_jitter=1.0,
-    )
-    for number, attempt in enumerate(retries):
-        if number and check is not None:
-            check()
-        yield attempt
+    if check is not None:
+        check()
+
+
+class Attempts:
+    """The attempts of one request: backoff with jitter while it raises `UnavailableError`, within a budget of time.
+
+    Attributes:
+        waited: seconds that the caller waited in it for the limits of the bucket, which are not the store's fault.
+    """
+
+    def __init__(self, *, succeeded_before: bool) -> None:
+        self.waited = 0.0
+        self._end = time.monotonic() + (BUDGET if succeeded_before else FIRST_BUDGET)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield a context for each attempt."""
+        retries = stamina.retry_context(
+            on=self._may_help, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0, wait_jitter=1.0
+        )
+        for number, attempt in enumerate(retries):
+            if number:
+                check_stop()
+            yield attempt
+
+    def _may_help(self, error: Exception) -> bool:
+        return isinstance(error, UnavailableError) and time.monotonic() < self._end + self.waited
+
+
+def says_busy(error: Exception) -> bool:
+    """Whether an error of botocore or obstore is a store's wish for fewer requests."""
+    if isinstance(error, boto.ClientError):
+        response: dict[str, Any] = dict(error.response)
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status in (429, 503) or response.get("Error", {}).get("Code") in _BUSY_CODES
+    return _BUSY_STATUS.search(str(error)) is not None
+
+
+def busy(settings: BucketSettings, operation: str, key: str) -> UnavailableError:
+    """Return our error for a request that a store was too busy for."""
+    return UnavailableError(f"{_where(settings, operation, key)}: SlowDown")
+
+
+def _where(settings: BucketSettings, operation: str, key: str) -> str:
+    return f"{operation} {settings.bucket}/{key}".rstrip("/") + f" at {settings.endpoint}"
 
 
 def translate(error: Exception, settings: BucketSettings, operation: str, key: str) -> StoreError:
     """Return our error for one of botocore's; `UnavailableError` means that trying again may help."""
-    where = f"{operation} {settings.bucket}/{key}".rstrip("/") + f" at {settings.endpoint}"
+    where = _where(settings, operation, key)
     if isinstance(error, boto.ClientError):
         return _answered(error, settings, operation, key, where)
     if isinstance(error, boto.SSLError):
@@ -156,7 +192,9 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
     # Only a HEAD, whose answer has no body, may say so by its status alone: anything can answer 404 to the rest.
     if code == "NoSuchKey" or (status == 404 and operation == "HeadObject"):
         return NoSuchKeyError(f"{where}: no such key")
-    if status == 404 and code != "NoSuchUpload":
+    if code == "NoSuchUpload":
+        return NoSuchUploadError(f"{where}: no such upload")
+    if status == 404:
         return StoreError(
             f"{where}: status 404, and not in the words of an object store; "
             f"check the endpoint (from {settings.origin('endpoint')})"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from dtool_ecs_flows.settings import BucketSettings
 
 FAILURES = (BaseError, OSError, ValueError)
 """What a request in the fast lane may raise."""
+
+CHUNK = 1024**2
+"""Bytes of a larger answer that are handed on at a time."""
 
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
@@ -67,6 +71,13 @@ class FastLane:
     def get_range(self, key: str, offset: int, length: int) -> memoryview:
         """Return some of an object's bytes."""
         return memoryview(obstore.get_range(self._open(), key, start=offset, length=length))
+
+    def chunks(self, key: str, offset: int, length: int, size: int) -> Iterator[bytes]:
+        """Yield some bytes of an object of `size` bytes as they come, `CHUNK` at a time; `ValueError` at another size."""
+        result = obstore.get(self._open(), key, options={"range": (offset, offset + length)})
+        if result.meta["size"] != size:
+            raise ValueError("the object has another size")
+        yield from result.stream(min_chunk_size=CHUNK)
 
     def _open(self) -> S3Store:
         with self._lock:

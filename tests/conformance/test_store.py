@@ -349,7 +349,7 @@ class TestCopying:
     def test_a_large_object_is_copied_in_parts(self, rgw: S3Server, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         """Above what one request copies (5 GiB; here 5 MiB) the parts are whole, in order, and no upload stays open."""
         monkeypatch.setattr(bucket_module, "MULTIPART_COPY_ABOVE", 5 * MIB)
-        monkeypatch.setattr(bucket_module, "_COPY_PART", 5 * MIB)
+        monkeypatch.setattr(bucket_module, "COPY_PART", 5 * MIB)
         source, target = new_bucket(rgw), new_bucket(rgw)
         body = noise(size)
         Raw(source).put("data/1", body)
@@ -366,7 +366,7 @@ class TestCopying:
     def test_a_copy_in_parts_that_fails_leaves_nothing(self, rgw: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         """The source is not there: an error, no object, and no upload that stays open."""
         monkeypatch.setattr(bucket_module, "MULTIPART_COPY_ABOVE", 5 * MIB)
-        monkeypatch.setattr(bucket_module, "_COPY_PART", 5 * MIB)
+        monkeypatch.setattr(bucket_module, "COPY_PART", 5 * MIB)
         source, target = new_bucket(rgw), new_bucket(rgw)
         with pytest.raises(NoSuchKeyError):
             Store(target).copy("copied", Store(source), "data/1", 6 * MIB, {})

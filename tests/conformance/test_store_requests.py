@@ -67,7 +67,7 @@ def requests(shared_rgw: BucketSettings, recorder: Recorder, request: pytest.Fix
     raw.delete(*raw.listed())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bucket_module, "MULTIPART_COPY_ABOVE", 5 * MIB)
-        patch.setattr(bucket_module, "_COPY_PART", 5 * MIB)
+        patch.setattr(bucket_module, "COPY_PART", 5 * MIB)
         do_everything(Store(changed(shared_rgw, endpoint=recorder.endpoint, namespace=request.param)))
     return list(recorder.requests)
 
