@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from dtool_ecs_flows.artifacts import human_seconds
+from dtool_ecs_flows.words import human_seconds
 
 ACCENT = "cyan"
 

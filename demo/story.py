@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 
 from demo.screen import Screen
 from dtool_ecs_flows import CreateReport, create_dataset
-from dtool_ecs_flows.artifacts import human_bytes, human_time, run_headline
+from dtool_ecs_flows.artifacts import run_headline
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.flows.archive import archive
 from dtool_ecs_flows.flows.inventory import inventory
@@ -24,6 +24,7 @@ from dtool_ecs_flows.flows.retrieve import retrieve
 from dtool_ecs_flows.outcomes import RunReport
 from dtool_ecs_flows.provenance import publish_dataset
 from dtool_ecs_flows.tasks import verify_dataset
+from dtool_ecs_flows.words import human_bytes, human_time
 from flows.analysis_publish import analysis
 from tests.servers import start
 

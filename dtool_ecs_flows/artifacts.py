@@ -10,13 +10,13 @@ import re
 import time
 from collections.abc import Sequence
 from contextvars import copy_context
-from datetime import datetime, timezone
 from uuid import UUID
 
 from prefect.artifacts import ProgressArtifact, update_progress_artifact
 
 from dtool_ecs_flows.models import CreateReport, DatasetInfo, DatasetList, Progress, VerifyReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
+from dtool_ecs_flows.words import MAX_LINE, human_bytes, human_seconds, human_time, one_line, plural
 
 __all__ = [
     "ProgressBar",
@@ -24,11 +24,7 @@ __all__ = [
     "code",
     "dataset_list_rows",
     "dataset_list_summary",
-    "human_bytes",
-    "human_seconds",
-    "human_time",
     "literal",
-    "one_line",
     "published_markdown",
     "run_headline",
     "run_markdown",
@@ -38,26 +34,16 @@ __all__ = [
 MAX_ROWS = 1000
 """Rows drawn in one artifact; the API and the browser have to carry them. The flow's result is complete."""
 
-MAX_CELL = 300
-"""Characters of one cell."""
-
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
-_INVISIBLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff\\ud800-\\udfff]")
 
 
-def one_line(text: str, limit: int = MAX_CELL) -> str:
-    """Return text on one line: what cannot be seen is spelled out, what is too long is cut."""
-    text = _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def literal(text: str, limit: int = MAX_CELL) -> str:
+def literal(text: str, limit: int = MAX_LINE) -> str:
     """Return text as markdown that shows exactly this text, whatever it contains."""
     text = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(lambda match: "\\" + match.group(), text)
 
 
-def code(text: str, limit: int = MAX_CELL) -> str:
+def code(text: str, limit: int = MAX_LINE) -> str:
     """Return a name, URI or UUID as markdown in the code font, where nothing in it means anything."""
     text = one_line(text, limit)
     if not text.strip() or any(mark in text for mark in "`|\\<"):
@@ -68,39 +54,6 @@ def code(text: str, limit: int = MAX_CELL) -> str:
 def artifact_key(*parts: str) -> str:
     """Return an artifact key (lower case, digits, dashes) made of these parts."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-") or "report"
-
-
-def human_bytes(size: float) -> str:
-    """Return a size as people write it, in powers of 1000 as `ls` of dtool does."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} PB"
-
-
-def human_seconds(seconds: float) -> str:
-    """Return a duration as people write it."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def human_time(timestamp: float | None) -> str:
-    """Return a UTC time to the second, or nothing where there is none."""
-    if timestamp is None:
-        return ""
-    try:
-        return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):  # anybody can write any number into a dataset
-        return f"{timestamp:g} s"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

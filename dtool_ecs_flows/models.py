@@ -51,13 +51,38 @@ class Progress:
     items_done: int
     items: int
     bytes_done: int
+    """Bytes of the items that are done, and of the parts that are done of large ones."""
     bytes: int
     relpath: str = ""
     """The item that was finished last."""
+    seconds: float = 0.0
+    """Since the first item was begun."""
+    bytes_per_second: float = 0.0
+    """What was moved lately; what was skipped does not count. 0 as long as nothing was."""
+    seconds_left: float | None = None
+    """An estimate by the pace of late; None as long as nothing was moved, 0 at the end."""
 
+    @property
+    def fraction(self) -> float:
+        """How much is done, from 0 to 1: bytes, and for each item as much as its requests cost."""
+        whole = work_of(self.items, self.bytes)
+        return work_of(self.items_done, self.bytes_done) / whole if whole else 1.0
+
+
+def work_of(items: int, size: int) -> int:
+    """Return what moving some items costs, in bytes: many small ones take their time too."""
+    return items * _ITEM_WORK + size
+
+
+_ITEM_WORK = 256 * 1024  # bytes that a connection could have moved during an item's request
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
-"""Called from one thread at a time, after each item; it should return quickly."""
+"""What an operation calls to tell how far it has come.
+
+Always in the thread that called the operation, so it need not be thread-safe: after each item, and up to ten times per
+second while large ones are under way. The last call tells the end, when all is done. The operation goes on meanwhile,
+but should not be kept waiting. What it raises ends the operation as a failure would: the same call again does the rest.
+"""
 
 Verified: TypeAlias = Literal["content", "not read"]
 """How the copy is known to be right.

@@ -31,11 +31,12 @@ from prefect.runtime import task_run
 from prefect.tasks import Task
 
 from dtool_ecs_flows import datasets
-from dtool_ecs_flows.artifacts import ProgressBar, human_bytes, human_seconds, one_line
+from dtool_ecs_flows.artifacts import ProgressBar
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import StoppedError, TransferError, UnavailableError
 from dtool_ecs_flows.models import CopyReport, CreateReport, DatasetList, DeleteReport, VerifyReport
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.words import human_bytes, human_seconds, one_line
 
 __all__ = [
     "Buckets",

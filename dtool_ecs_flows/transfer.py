@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dtool_ecs_flows.errors import StoppedError
+from dtool_ecs_flows.models import Item
+from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.store import heed
 
 SINGLE_PUT = 8 * 1024**2
@@ -25,8 +27,10 @@ SINGLE_PUT = 8 * 1024**2
 MEMORY = 128 * 1024**2
 """Bytes of content in flight in one transfer, all threads together."""
 
+MAX_PARTS = 10_000
+"""S3's limit for a multipart upload."""
+
 _PART = 16 * 1024**2
-_MAX_PARTS = 10_000  # S3's limit for a multipart upload
 _AHEAD = 6  # parts of one item that are read before their turn
 
 J = TypeVar("J")
@@ -35,7 +39,7 @@ R = TypeVar("R")
 
 def part_size(size: int) -> int:
     """Return the size of a part, in bytes: 16 MiB, or more where 10,000 parts would not hold the item."""
-    needed = -(-size // _MAX_PARTS)
+    needed = -(-size // MAX_PARTS)
     mib = 1024**2
     return max(_PART, -(-needed // mib) * mib)
 
@@ -80,6 +84,7 @@ class Transfer:
         self._workers = workers
         self._asked = stop or threading.Event()
         self._failed = threading.Event()
+        self.meter: Meter | None = None
         self._memory = _Memory(MEMORY)
         self._items = ThreadPoolExecutor(workers, "dtool-ecs-item")
         # Parts run in threads of their own: an item waits for its parts, and must not take the place they need.
@@ -107,6 +112,11 @@ class Transfer:
         if self._asked.is_set() or self._failed.is_set():
             raise StoppedError("stopped; the same call again does the rest")
 
+    def moved(self, item: Item, length: int, *, kept: bool = False) -> None:
+        """Tell that bytes of an item that goes in parts have moved, or were `kept` from an earlier attempt."""
+        if self.meter is not None:
+            self.meter.moved(item, length, kept=kept)
+
     def each(self, jobs: Iterable[J], work: Callable[[J], R]) -> Iterator[tuple[J, R | Exception]]:
         """Do `work` on every job, many at once; yield each job with its result or its error, as they are done.
 
@@ -127,8 +137,7 @@ class Transfer:
                     else:
                         context = contextvars.copy_context()
                         waiting[self._items.submit(context.run, self._begin, work, job)] = job
-                # The time-out lets a signal handler and `stop` be heard while requests are slow.
-                for future in wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                for future in self._finished(waiting):
                     job = waiting.pop(future)
                     error = future.exception()
                     if isinstance(error, Exception):
@@ -143,6 +152,13 @@ class Transfer:
                 future.cancel()
             raise
 
+    def _finished(self, waiting: Iterable[Future[R]]) -> set[Future[R]]:
+        # The time-out lets a signal handler and `stop` be heard, and parts be told of, while requests are slow.
+        finished = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done
+        if self.meter is not None:
+            self.meter.tick()
+        return finished
+
     def _begin(self, work: Callable[[J], R], job: J) -> R:
         self.check()
         return self._heeding(work, job)
@@ -156,13 +172,15 @@ class Transfer:
         finally:
             self._memory.give(size)
 
-    def parts(self, read: Callable[[int, int], Any], size: int, *, ahead: bool) -> Iterator[tuple[int, Any]]:
-        """Yield `(offset, bytes)` of an item in order, in parts of `part_size`.
+    def parts(
+        self, read: Callable[[int, int], Any], size: int, *, ahead: bool, step: int = 0
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield `(offset, bytes)` of an item in order, in parts of `step` bytes, by default of `part_size`.
 
         With `ahead`, the next parts are read by other threads meanwhile. The memory of a part is held until `release`
         is called with its length, by whoever is last to use it.
         """
-        step = part_size(size)
+        step = step or part_size(size)
         offsets = collections.deque(range(0, size, step) or [0])  # an empty item is read too: it may be missing
         window: collections.deque[tuple[int, int, Future[Any]]] = collections.deque()
         depth = _AHEAD if ahead else 1

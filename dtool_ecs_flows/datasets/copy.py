@@ -19,6 +19,7 @@ from dtool_ecs_flows.datasets.running import concurrency_for, each_item, setting
 from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError
 from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
+from dtool_ecs_flows.progress import tell_all_there
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.stored import StoredDataset
@@ -55,7 +56,7 @@ def copy_dataset(
         update_metadata: where the frozen dataset is there and its README, tags, annotations or overlays differ, write
             those of the source there too. Nothing that only the destination has is removed.
         concurrency: requests at once; by default the setting of the bucket.
-        progress: called after each item.
+        progress: called in this thread as items, and parts of large ones, are done; see `ProgressCallback`.
         stop: set it to end the copy early with `StoppedError`.
 
     Raises:
@@ -70,7 +71,9 @@ def copy_dataset(
         destination = open_destination(base_uri, source.admin, config_path)
         there = destination.existing()
         if there is not None and there["type"] == "dataset":
-            return _compare(source, destination, config_path, update_metadata, begun)
+            report = _compare(source, destination, config_path, update_metadata, begun)
+            tell_all_there(source.items.values(), progress)
+            return report
         if there is not None and there.get("uuid") != source.admin["uuid"]:
             raise _other_dataset(destination.uri, there, source)
         workers = concurrency or concurrency_for(source_uri, base_uri, config_path=config_path)
@@ -144,7 +147,10 @@ def _copy_items(
         except CorruptItemError:  # a bit may have flipped on the way: once more
             return destination.put(item, item_source, transfer)
 
-    for item, (as_put, written) in each_item(transfer, source.items.values(), put, progress, destination.uri):
+    done = each_item(
+        transfer, source.items.values(), put, progress, destination.uri, skipped=lambda result: not result[1]
+    )
+    for item, (as_put, written) in done:
         items[item.identifier] = as_put
         if written:
             copied.append(item)

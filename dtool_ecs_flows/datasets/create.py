@@ -314,7 +314,7 @@ def create_dataset(
         settings: of the buckets that take part.
         config_path: another file than `~/.config/dtool/dtool.json`.
         concurrency: requests at once.
-        progress: called after each item.
+        progress: called in this thread as items, and parts of large ones, are done; see `ProgressCallback`.
         stop: set it to end early with `StoppedError`.
 
     Raises:

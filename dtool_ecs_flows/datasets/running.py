@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.errors import CorruptItemError, StoreError, TransferError
-from dtool_ecs_flows.models import Item, Progress, ProgressCallback
+from dtool_ecs_flows.models import Item, ProgressCallback
+from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.settings import BucketSettings, active, resolve
 from dtool_ecs_flows.transfer import Transfer
 
@@ -39,18 +40,20 @@ def each_item(
     work: Callable[[Item], R],
     progress: ProgressCallback | None,
     where: str,
+    *,
+    skipped: Callable[[R], bool] = lambda _: False,
 ) -> Iterator[tuple[Item, R]]:
     """Do something with every item, many at once, and yield each with its result as it is done.
 
     An item that is corrupt or cannot be read does not keep the others from being done; what concerns all items
-    alike (the store, the settings, a stop) ends it at once.
+    alike (the store, the settings, a stop) ends it at once. `skipped` says of a result that nothing had to be moved.
 
     Raises:
         TransferError: at the end, naming the items that failed.
     """
     # Large items first: none of them is left to run alone at the end.
     jobs = sorted(items, key=lambda item: -item.size)
-    done, done_bytes, all_bytes = 0, 0, sum(item.size for item in jobs)
+    meter = transfer.meter = Meter(jobs, progress) if progress is not None else None
     failures: list[tuple[str, BaseException]] = []
     for item, result in transfer.each(jobs, work):
         if isinstance(result, Exception):
@@ -59,11 +62,14 @@ def each_item(
             if not isinstance(result, (CorruptItemError, OSError)):
                 raise result
             failures.append((item.relpath, result))
+            if meter is not None:
+                meter.failed(item)
             continue
-        done, done_bytes = done + 1, done_bytes + item.size
-        if progress is not None:
-            progress(Progress(done, len(jobs), done_bytes, all_bytes, item.relpath))
+        if meter is not None:
+            meter.done(item, skipped=skipped(result))
         yield item, result
+    if meter is not None:
+        meter.finish()
     if failures:
         named = "; ".join(str(error) for _, error in failures[:3])
         more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""

@@ -20,7 +20,8 @@ from dtool_ecs_flows.errors import (
     UnsafeNameError,
 )
 from dtool_ecs_flows.items import ItemSource, receive
-from dtool_ecs_flows.models import Finding, FindingKind, Item, Progress, ProgressCallback, VerifyReport
+from dtool_ecs_flows.models import Finding, FindingKind, Item, ProgressCallback, VerifyReport
+from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.transfer import Transfer
 
@@ -47,7 +48,7 @@ def verify_dataset(
         settings: of the bucket; looked up by name where they are not given.
         config_path: another file than `~/.config/dtool/dtool.json`.
         concurrency: requests at once; by default the setting of the bucket.
-        progress: called after each item.
+        progress: called in this thread as items, and parts of large ones, are done; see `ProgressCallback`.
         stop: set it to end early with `StoppedError`.
 
     Raises:
@@ -139,11 +140,10 @@ def _content(
 ) -> tuple[list[Finding], int]:
     findings: list[Finding] = []
     bytes_read = 0
-    all_bytes = sum(item.size for item in items)
     item_source = source.item_source()
     jobs = sorted(items, key=lambda item: -item.size)
-    hashed = transfer.each(jobs, lambda item: _hash(item, item_source, transfer))
-    for done, (item, result) in enumerate(hashed, start=1):
+    meter = transfer.meter = Meter(items, progress) if progress is not None else None
+    for item, result in transfer.each(jobs, lambda item: _hash(item, item_source, transfer)):
         if isinstance(result, CorruptItemError):
             findings.append(
                 Finding(
@@ -162,8 +162,10 @@ def _content(
             raise result
         else:
             bytes_read += item.size
-        if progress is not None:
-            progress(Progress(done, len(items), bytes_read, all_bytes, item.relpath))
+        if meter is not None:
+            meter.done(item, skipped=isinstance(result, Exception) and not isinstance(result, CorruptItemError))
+    if meter is not None:
+        meter.finish()
     return findings, bytes_read
 
 

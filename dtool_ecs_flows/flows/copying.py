@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from dtool_ecs_flows.artifacts import artifact_key, one_line, run_headline, run_markdown
+from dtool_ecs_flows.artifacts import artifact_key, run_headline, run_markdown
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import (
     CredentialsError,
@@ -24,6 +24,7 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.models import CopyReport, DatasetInfo, DatasetList
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunFailedError, RunReport
 from dtool_ecs_flows.tasks import copy_dataset, list_datasets, stops_with_flow
+from dtool_ecs_flows.words import one_line
 
 __all__ = ["MAX_AT_ONCE", "choose", "copy_all", "pool"]
 

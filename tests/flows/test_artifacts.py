@@ -12,17 +12,14 @@ from dtool_ecs_flows.artifacts import (
     code,
     dataset_list_rows,
     dataset_list_summary,
-    human_bytes,
-    human_seconds,
-    human_time,
     literal,
-    one_line,
     run_headline,
     run_markdown,
     verify_markdown,
 )
 from dtool_ecs_flows.models import DatasetInfo, DatasetList, Finding, Progress, VerifyReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
+from dtool_ecs_flows.words import human_bytes, human_seconds, human_time, one_line
 from tests.flows.conftest import PrefectApi
 
 HOSTILE = [
