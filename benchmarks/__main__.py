@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import report, running, servers
+from benchmarks.measuring import ROOT
 from benchmarks.scenarios import SCENARIOS, quick
 
 RESULTS = Path(__file__).with_name("results")
+SCRATCH = ROOT / ".cache" / "bench"
 
 
 def main() -> None:
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="next to no data, one round: whether it works")
     parser.add_argument("--server", choices=servers.NAMES, default="rgw", help="what the clients talk to")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="FOLDER", help="where the files are, and go")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",") if arguments.only else names
     if unknown := set(wanted) - set(names):
@@ -33,7 +36,8 @@ def main() -> None:
         scenarios = [quick(each) for each in scenarios]
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     run = report.Run.begin(running.versions(scenarios), rounds, quick=arguments.quick)
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch, ExitStack() as stack:
+    arguments.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch, ExitStack() as stack:
         bench = running.Bench(Path(scratch), arguments.server, _say, stack)
         for scenario in scenarios:
             run.scenarios.append(bench.run(scenario, rounds))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -28,8 +29,7 @@ class _Side(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's do not say so
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self.other.transport:
