@@ -11,10 +11,10 @@ import contextvars
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dtool_ecs_flows.errors import StoppedError
 from dtool_ecs_flows.models import Item
@@ -72,6 +72,66 @@ class _Memory:
             self._changed.notify_all()
 
 
+class _Shared(Generic[J, R]):
+    """The jobs and results of one `each`, between its caller and the threads that work.
+
+    A thread takes one job after the other: a `Future` for each would cost more than a small request does. The caller
+    is woken for a handful of results, not for each.
+    """
+
+    def __init__(self, work: Callable[[J], R], check: Callable[[], None], workers: int) -> None:
+        self._work = work
+        self._check = check
+        self._workers = workers
+        self._context = contextvars.copy_context()
+        self._jobs: collections.deque[J] = collections.deque()
+        self._done: collections.deque[tuple[J, R | BaseException]] = collections.deque()
+        self._lock = threading.Lock()
+        self._working = 0
+        self._told = threading.Event()
+
+    def add(self, job: J) -> bool:
+        """Add a job; return whether one more thread should call `work_off`."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._working == self._workers:
+                return False
+            self._working += 1
+            return True
+
+    def work_off(self) -> None:
+        """Do jobs until there are none."""
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._working -= 1
+                    return
+                job = self._jobs.popleft()
+            try:
+                self._check()
+                result: R | BaseException = self._context.copy().run(self._work, job)
+            except BaseException as error:  # noqa: BLE001  # raised in the caller's thread
+                result = error
+            self._done.append((job, result))
+            # Before the threads run out of jobs, or when something has failed.
+            if 2 * len(self._done) >= self._workers or not self._jobs or isinstance(result, BaseException):
+                self._told.set()
+            del job, result  # what they hold must not wait for the next job
+
+    def done(self) -> Iterator[tuple[J, R | BaseException]]:
+        """Yield what is done, after waiting a little for it; it may be nothing."""
+        # The time-out lets a signal handler and `stop` be heard, and parts be told of, while requests are slow.
+        self._told.wait(timeout=0.2)
+        self._told.clear()
+        while self._done:
+            yield self._done.popleft()
+
+    def drop(self) -> None:
+        """Forget the jobs that were not begun."""
+        with self._lock:
+            self._jobs.clear()
+
+
 class Transfer:
     """The threads and the memory of one operation. A context manager: on leaving, no thread of it runs any more.
 
@@ -86,6 +146,7 @@ class Transfer:
         self._failed = threading.Event()
         self.meter: Meter | None = None
         self._memory = _Memory(MEMORY)
+        self._shared: list[_Shared[Any, Any]] = []
         self._items = ThreadPoolExecutor(workers, "dtool-ecs-item")
         # Parts run in threads of their own: an item waits for its parts, and must not take the place they need.
         self._parts = ThreadPoolExecutor(workers, "dtool-ecs-part")
@@ -103,6 +164,8 @@ class Transfer:
         """End all threads; what was not begun is dropped."""
         if error is not None:
             self._failed.set()
+        for shared in self._shared:
+            shared.drop()
         self._items.shutdown(cancel_futures=True)
         # Not cancelled: a thread of the caller's own may wait for its parts, and would wait for ever. They end at once.
         self._parts.shutdown()
@@ -123,45 +186,35 @@ class Transfer:
         Jobs are taken from the iterable a few ahead, so it may be endless. Each runs in a copy of the caller's
         context. Leaving the iteration early stops the rest.
         """
-        waiting: dict[Future[R], J] = {}
+        with heed(self.check):
+            shared = _Shared(work, self.check, self._workers)
+        self._shared.append(shared)
         queue = iter(jobs)
-        more = True
+        more, under_way = True, 0
         try:
-            while more or waiting:
+            while more or under_way:
                 self.check()
-                while more and len(waiting) < 2 * self._workers:
+                while more and under_way < 2 * self._workers:
                     try:
                         job = next(queue)
                     except StopIteration:
                         more = False
                     else:
-                        context = contextvars.copy_context()
-                        waiting[self._items.submit(context.run, self._begin, work, job)] = job
-                for future in self._finished(waiting):
-                    job = waiting.pop(future)
-                    error = future.exception()
-                    if isinstance(error, Exception):
-                        yield job, error
-                    elif error is not None:
-                        raise error
-                    else:
-                        yield job, future.result()
+                        under_way += 1
+                        if shared.add(job):
+                            self._items.submit(shared.work_off)
+                for job, result in shared.done() if under_way else ():
+                    under_way -= 1
+                    if isinstance(result, BaseException) and not isinstance(result, Exception):
+                        raise result
+                    yield job, result
+                if self.meter is not None:
+                    self.meter.tick()
         except BaseException:
             self._failed.set()
-            for future in waiting:
-                future.cancel()
             raise
-
-    def _finished(self, waiting: Iterable[Future[R]]) -> set[Future[R]]:
-        # The time-out lets a signal handler and `stop` be heard, and parts be told of, while requests are slow.
-        finished = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done
-        if self.meter is not None:
-            self.meter.tick()
-        return finished
-
-    def _begin(self, work: Callable[[J], R], job: J) -> R:
-        self.check()
-        return self._heeding(work, job)
+        finally:
+            shared.drop()
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
@@ -182,6 +235,7 @@ class Transfer:
         """
         step = step or part_size(size)
         offsets = collections.deque(range(0, size, step) or [0])  # an empty item is read too: it may be missing
+        ahead = ahead and len(offsets) > 1
         window: collections.deque[tuple[int, int, Future[Any]]] = collections.deque()
         depth = _AHEAD if ahead else 1
         try:
