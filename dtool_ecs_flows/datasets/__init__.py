@@ -1,10 +1,11 @@
 """Operations on whole datasets. None of them needs Prefect; each returns a report that serialises to JSON."""
 
 from dtool_ecs_flows.datasets.copy import copy_dataset
-from dtool_ecs_flows.datasets.create import DatasetWriter, create_dataset, new_dataset
+from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
 from dtool_ecs_flows.datasets.listing import list_datasets
 from dtool_ecs_flows.datasets.verify import verify_dataset
+from dtool_ecs_flows.datasets.writer import DatasetWriter
 
 __all__ = [
     "DatasetWriter",

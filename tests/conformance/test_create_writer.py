@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import dtoolcore
 import pytest
 
 from dtool_ecs_flows import BucketSettings, DatasetWriter, delete_dataset, list_datasets, new_dataset, verify_dataset
+from dtool_ecs_flows.datasets import behind
 from dtool_ecs_flows.errors import DatasetError, StoppedError, UnsafeNameError
 from tests.conformance.helpers import changed
 from tests.conformance.recorder import Recorded, recording
@@ -237,14 +239,22 @@ def test_two_datasets_may_be_written_at_once(rclone_bucket: BucketSettings, rgw_
     assert Raw(rgw_bucket).get(f"{two.uuid}/data/{identifier('a')}") == b"2"
 
 
-def test_an_item_that_is_still_on_its_way_is_not_left_out_of_what_is_frozen(rclone_bucket: BucketSettings) -> None:
+def test_an_item_that_is_still_on_its_way_is_not_left_out_of_what_is_frozen(
+    rclone_bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A thread that was not waited for must not be told that all is well by a dataset without its item."""
-    sending, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(behind, "BEHIND", 1)  # the second put waits for the first
+    go_on = threading.Event()
 
     def slow(request: Recorded) -> None:
         if request.method == "PUT" and "/data/" in request.target:
-            sending.set()
             go_on.wait(20)
+
+    def put_late(dataset: DatasetWriter) -> None:
+        try:
+            dataset.put_bytes(b"late", "late.txt")
+        finally:
+            go_on.set()
 
     with recording(rclone_bucket.endpoint) as recorder, ThreadPoolExecutor(1) as pool:
         recorder.script = slow
@@ -253,9 +263,12 @@ def test_an_item_that_is_still_on_its_way_is_not_left_out_of_what_is_frozen(rclo
             pytest.raises(DatasetError, match="1 items were still being put"),
             new_dataset("result", settings.base_uri, settings=settings) as dataset,
         ):
-            pool.submit(dataset.put_bytes, b"late", "late.txt")
-            sending.wait(20)
-        go_on.set()
+            dataset.put_bytes(b"early", "early.txt")
+            late = pool.submit(put_late, dataset)
+            while not dataset._being_put:
+                time.sleep(0.01)
+        with pytest.raises(StoppedError):
+            late.result()
 
     assert not Raw(rclone_bucket).is_frozen(dataset.uuid)
 
