@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Progress,
         VerifyReport,
     )
+    from dtool_ecs_flows.progress import dtool_progressbar, progress_bar
     from dtool_ecs_flows.settings import BucketSettings
 
 __version__: str
@@ -46,12 +47,14 @@ __all__ = [
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "dtool_progressbar",
     "list_datasets",
     "new_dataset",
+    "progress_bar",
     "verify_dataset",
 ]
 
-_ROOMS = ("datasets", "models", "errors", "settings")
+_ROOMS = ("datasets", "models", "errors", "settings", "progress")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,20 +6,25 @@ become a link, an image or markup in somebody's browser.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from uuid import UUID
 
-from prefect.artifacts import ProgressArtifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging.loggers import LoggingAdapter
 
 from dtool_ecs_flows.models import CreateReport, DatasetInfo, DatasetList, Progress, VerifyReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
+from dtool_ecs_flows.progress import summary
 from dtool_ecs_flows.words import MAX_LINE, human_bytes, human_seconds, human_time, one_line, plural
 
 __all__ = [
-    "ProgressBar",
+    "TaskProgress",
     "artifact_key",
     "code",
     "dataset_list_rows",
@@ -33,6 +38,9 @@ __all__ = [
 
 MAX_ROWS = 1000
 """Rows drawn in one artifact; the API and the browser have to carry them. The flow's result is complete."""
+
+PROGRESS_PAUSE = 5.0
+"""Seconds at least between two updates of a progress artifact, but for the last."""
 
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
 
@@ -214,51 +222,65 @@ def published_markdown(report: CreateReport, *, tags: Sequence[str] = (), derive
     return f"# Published {code(report.name)}\n\n{table}"
 
 
-class ProgressBar:
+class TaskProgress:
     """A progress artifact of the task run that builds it: a handful of updates, however many items there are.
 
-    The artifact appears after `after` seconds, so short work leaves none; it is updated when both `step` percent and
-    `pause` seconds have passed. It is shown to people only: where the API cannot be reached the work goes on without.
+    It is made with the first item, unless that was all there was to do; updated with each tenth, but not more often
+    than every `pause` seconds; and once more at the end. A thread of its own sends it, so that the operation does not
+    wait. It is shown to people only: where the API cannot be reached, that is logged once and the work goes on.
+
+    Args:
+        label: what is done to which dataset.
+        logger: of the task run.
+        pause: seconds.
     """
 
-    def __init__(self, description: str, *, after: float = 1.0, step: float = 5.0, pause: float = 10.0) -> None:
-        self._description = description
-        self._step = step
+    def __init__(self, label: str, logger: logging.Logger | LoggingAdapter, *, pause: float = PROGRESS_PAUSE) -> None:
+        self._label = label
+        self._logger = logger
         self._pause = pause
-        self._next_time = time.monotonic() + after
-        self._shown = -step
+        self._last: Progress | None = None
+        self._tenth = -1
+        self._next_time = 0.0
         self._artifact: UUID | None = None
-        # The operation calls from threads of its own, which need not know the task run.
-        self._context = copy_context()
+        self._failed = False
+        self._thread = ThreadPoolExecutor(1, "dtool-ecs-progress")
+        self._sending: Future[None] | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Note how far the operation has come."""
-        percent = _percent(progress)
-        if time.monotonic() < self._next_time or percent < self._shown + self._step:
+        self._last = progress
+        tenth = int(progress.fraction * 10)
+        if tenth == 10 or tenth <= self._tenth or time.monotonic() < self._next_time:  # the end is told by `finish`
             return
-        self._show(percent)
+        if self._sending is None or self._sending.done():
+            self._tenth = tenth
+            self._next_time = time.monotonic() + self._pause
+            self._send(progress, summary(progress))
 
-    def finish(self) -> None:
-        """Show the end, if anything was shown before."""
-        if self._artifact is not None and self._shown < 100:
-            self._show(100.0)
+    def finish(self, *, done: bool) -> None:
+        """Show the end, if anything was shown before; `done` says whether it is a good one."""
+        if self._sending is not None and self._last is not None:
+            last = self._last
+            if not done:
+                last = replace(last, bytes_per_second=0.0, seconds_left=None)
+            self._send(last, summary(last) if done else f"ended after {summary(last)}")
+        self._thread.shutdown()
 
-    def _show(self, percent: float) -> None:
-        self._next_time = time.monotonic() + self._pause
-        self._shown = percent
+    def _send(self, progress: Progress, told: str) -> None:
+        # The thread has to know the task run, which is in the context.
+        percent = round(100 * progress.fraction, 1)
+        self._sending = self._thread.submit(copy_context().run, self._show, percent, f"{code(self._label)}: {told}")
+
+    def _show(self, percent: float, description: str) -> None:
+        if self._failed:
+            return
         try:
-            self._context.run(self._send, percent)
-        except Exception:  # noqa: BLE001  # a display that fails must not fail the copy that it shows
-            self._next_time = float("inf")
-
-    def _send(self, percent: float) -> None:
-        if self._artifact is None:
-            artifact = ProgressArtifact(progress=percent, description=self._description)
-            self._artifact = artifact.create(_sync=True).id  # type: ignore[call-arg, union-attr]  # async_dispatch
-        else:
-            update_progress_artifact(self._artifact, percent, _sync=True)  # type: ignore[call-arg]
-
-
-def _percent(progress: Progress) -> float:
-    done, total = (progress.bytes_done, progress.bytes) if progress.bytes else (progress.items_done, progress.items)
-    return min(100.0, 100.0 * done / total) if total else 0.0
+            if self._artifact is None:
+                key = artifact_key("progress", self._label)
+                self._artifact = create_progress_artifact(percent, key, description, _sync=True)  # type: ignore[call-arg, assignment]  # async_dispatch
+            else:
+                update_progress_artifact(self._artifact, percent, description, _sync=True)  # type: ignore[call-arg]
+        except Exception as error:  # noqa: BLE001  # a display that fails must not fail the copy that it shows
+            self._failed = True
+            self._logger.warning("The progress is not shown: %s", one_line(f"{type(error).__name__}: {error}"))

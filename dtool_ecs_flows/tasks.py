@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from os import PathLike
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from prefect import get_run_logger, task
@@ -31,7 +31,7 @@ from prefect.runtime import task_run
 from prefect.tasks import Task
 
 from dtool_ecs_flows import datasets
-from dtool_ecs_flows.artifacts import ProgressBar
+from dtool_ecs_flows.artifacts import TaskProgress
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import StoppedError, TransferError, UnavailableError
 from dtool_ecs_flows.models import CopyReport, CreateReport, DatasetList, DeleteReport, VerifyReport
@@ -128,8 +128,11 @@ def _settings(buckets: Buckets) -> list[BucketSettings]:
     return [block.settings() for block in ([buckets] if isinstance(buckets, EcsBucket) else buckets)]
 
 
+_Logger: TypeAlias = "LoggingAdapter | logging.Logger"
+
+
 @contextmanager
-def _told(doing: str) -> Iterator[LoggingAdapter | logging.Logger]:
+def _told(doing: str) -> Iterator[_Logger]:
     """Log the start, and a stop; the line of the end is the caller's, who has the report."""
     logger = get_run_logger()
     logger.info("%s", one_line(doing))
@@ -141,10 +144,16 @@ def _told(doing: str) -> Iterator[LoggingAdapter | logging.Logger]:
 
 
 @contextmanager
-def _progress(description: str) -> Iterator[ProgressBar]:
-    bar = ProgressBar(one_line(description))
-    yield bar
-    bar.finish()
+def _shown(doing: str) -> Iterator[tuple[_Logger, TaskProgress]]:
+    """Log as `_told`, and show the progress under the name of the task run."""
+    with _told(doing) as logger:
+        progress = TaskProgress(one_line(task_run.name or doing), logger)
+        done = False
+        try:
+            yield logger, progress
+            done = True
+        finally:
+            progress.finish(done=done)
 
 
 # ---------------------------------------------------------------------------------------------------- tasks
@@ -189,7 +198,7 @@ def copy_dataset(
     Returns:
         What was copied, and what was there.
     """
-    with _told(f"Copying {source_uri} to {base_uri}") as logger, _progress(f"Copying {source_uri}") as bar:
+    with _shown(f"Copying {source_uri} to {base_uri}") as (logger, progress):
         report = datasets.copy_dataset(
             source_uri,
             base_uri,
@@ -197,7 +206,7 @@ def copy_dataset(
             config_path=config_path,
             update_metadata=update_metadata,
             concurrency=concurrency,
-            progress=bar,
+            progress=progress,
             stop=StopSignal(),
         )
     if report.already_there:
@@ -283,7 +292,7 @@ def create_dataset(
     Returns:
         What was made.
     """
-    with _told(f"Creating {name} in {base_uri}") as logger, _progress(f"Creating {name}") as bar:
+    with _shown(f"Creating {name} in {base_uri}") as (logger, progress):
         report = datasets.create_dataset(
             name,
             base_uri,
@@ -298,7 +307,7 @@ def create_dataset(
             settings=_settings(buckets),
             config_path=config_path,
             concurrency=concurrency,
-            progress=bar,
+            progress=progress,
             stop=StopSignal(),
         )
     logger.info("Created %s (%s): %d items, %s", name, report.uri, report.items, human_bytes(report.bytes))
@@ -326,14 +335,14 @@ def verify_dataset(
     Returns:
         The findings; none means that all is right.
     """
-    with _told(f"Verifying {uri}") as logger, _progress(f"Verifying {uri}") as bar:
+    with _shown(f"Verifying {uri}") as (logger, progress):
         report = datasets.verify_dataset(
             uri,
             read=read,
             settings=_settings(buckets),
             config_path=config_path,
             concurrency=concurrency,
-            progress=bar,
+            progress=progress,
             stop=StopSignal(),
         )
     told = (one_line(report.name), report.items, human_bytes(report.bytes_read), len(report.findings))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import pytest
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from dtool_ecs_flows import artifacts
 from dtool_ecs_flows.artifacts import (
-    ProgressBar,
+    TaskProgress,
     artifact_key,
     code,
     dataset_list_rows,
@@ -128,37 +133,80 @@ def test_findings_of_a_verification_are_a_table() -> None:
     assert "`n` has 1 finding" in verify_markdown(report)
 
 
-def test_progress_is_a_handful_of_updates(api: PrefectApi) -> None:
-    """A thousand items make few artifacts' updates, the last of which says 100 %; short work leaves no artifact."""
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    """Every progress that is sent to the server, as it is sent."""
+    sent: list[tuple[float, str]] = []
+
+    def creating(percent: float, key: str, description: str, **how: Any) -> Any:
+        sent.append((percent, description))
+        return create_progress_artifact(percent, key, description, **how)
+
+    def updating(artifact: Any, percent: float, description: str, **how: Any) -> Any:
+        sent.append((percent, description))
+        return update_progress_artifact(artifact, percent, description, **how)
+
+    monkeypatch.setattr(artifacts, "create_progress_artifact", creating)
+    monkeypatch.setattr(artifacts, "update_progress_artifact", updating)
+    return sent
+
+
+def test_progress_is_a_handful_of_updates(api: PrefectApi, updates: list[tuple[float, str]]) -> None:
+    """A thousand items make at most a dozen, whatever the time; the last says 100 %."""
 
     @flow
     def work() -> None:
-        bar = ProgressBar("a copy to be seen", after=0, step=25, pause=0)
-        sent: list[float] = []
-        show = bar._show
-        bar._show = lambda percent: (sent.append(percent), show(percent))  # type: ignore[method-assign, func-returns-value, assignment]
-        for done in range(1000):
-            bar(Progress(done, 1000, done * 10, 10_000))
-        bar.finish()
-        assert sent == [0, 25, 50, 75, 100]
-        short = ProgressBar("too short to be seen")
-        short(Progress(1, 2, 1, 2))
-        short.finish()
+        progress = TaskProgress("copy Äpfel", logging.getLogger(__name__), pause=0)
+        for done in range(1001):
+            progress(Progress(done, 1000, done * 10, 10_000, bytes_per_second=5000, seconds_left=(1000 - done) / 500))
+        progress.finish(done=True)
 
     work()
-    shown = [each for each in api.records("artifacts") if each["type"] == "progress"]
-    assert [(each["description"], each["data"]) for each in shown if "to be seen" in each["description"]] == [
-        ("a copy to be seen", 100.0)
+    assert 2 <= len(updates) <= 12
+    assert [percent for percent, _ in updates] == sorted(percent for percent, _ in updates)
+    assert updates[0] == (0, "`copy Äpfel`: 0 of 1,000 items, 0 B of 10.0 kB, 5.0 kB/s, 2 s left")
+    assert updates[-1] == (100, "`copy Äpfel`: 1,000 items, 10.0 kB, in 0.0 s, 5.0 kB/s")
+    shown = api.artifact("progress-copy-pfel")
+    assert (shown["type"], shown["data"], shown["description"]) == ("progress", *updates[-1])
+
+
+def test_what_ends_early_says_so(updates: list[tuple[float, str]]) -> None:
+    """A copy that failed half way does not promise to be done in two seconds."""
+
+    @flow
+    def work() -> None:
+        progress = TaskProgress("copy pears", logging.getLogger(__name__))
+        progress(Progress(500, 1000, 5000, 10_000, bytes_per_second=5000, seconds_left=2))
+        progress.finish(done=False)
+
+    work()
+    assert updates[-1] == (50, "`copy pears`: ended after 500 of 1,000 items, 5.0 kB of 10.0 kB")
+
+
+def test_what_was_done_at_once_has_no_progress(updates: list[tuple[float, str]]) -> None:
+    """A thousand datasets that were there already make no artifact."""
+
+    @flow
+    def work() -> None:
+        progress = TaskProgress("copy plums", logging.getLogger(__name__))
+        progress(Progress(1000, 1000, 10_000, 10_000, seconds_left=0))
+        progress.finish(done=True)
+
+    work()
+    assert updates == []
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow:FutureWarning")  # a run would need the API
+def test_progress_that_cannot_be_shown_does_not_stop_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the API is gone, the work goes on without a display, and the log says it once."""
+    progress = TaskProgress("nobody sees it", logging.getLogger(__name__), pause=0)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        for done in range(10):
+            progress(Progress(done, 10, 0, 0))
+        progress.finish(done=True)
+    assert [record.message for record in caplog.records if "not shown" in record.message] == [
+        "The progress is not shown: ConnectError: [Errno 111] Connection refused"
     ]
-
-
-def test_progress_that_cannot_be_shown_does_not_stop_the_work() -> None:
-    """Outside of any run, or where the API is gone, the work goes on without a display."""
-    bar = ProgressBar("nobody sees it", after=0, pause=0)
-    bar._context.run(lambda: None)
-    for done in range(10):
-        bar(Progress(done, 10, 0, 0))
-    bar.finish()
 
 
 def test_an_artifact_of_a_thousand_rows_is_accepted(api: PrefectApi) -> None:

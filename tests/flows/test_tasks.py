@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections import Counter
 from typing import Any
 
 import pytest
 from prefect import flow, task, unmapped
+from prefect.artifacts import update_progress_artifact
 from prefect.cache_policies import INPUTS
 
-from dtool_ecs_flows import BucketSettings, CopyReport, DatasetList, VerifyReport
+from dtool_ecs_flows import BucketSettings, CopyReport, DatasetList, VerifyReport, artifacts
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
@@ -183,6 +185,27 @@ def test_what_concerns_all_datasets_is_tried_once(
     messages = [each.message for each in failure.value.report.datasets]
     assert [message.startswith("not tried") for message in messages] == [False, True, True, True]
     assert len([each for each in api.records("task_runs") if block.bucket[-8:] in each["name"]]) == 1
+
+
+def test_the_progress_of_a_dataset_can_be_seen(
+    block: EcsBucket, make: MakeDataset, source: str, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each copy has a progress artifact of its own that names the dataset, ends at 100 % and was seldom updated."""
+    made = make("grown", **{f"item{number}": str(number) for number in range(300)})
+    updates = []
+
+    def updating(*arguments: Any, **how: Any) -> Any:
+        updates.append(arguments)
+        return update_progress_artifact(*arguments, **how)
+
+    monkeypatch.setattr(artifacts, "update_progress_artifact", updating)
+    archive(source, block)
+    shown = api.artifact(f"progress-copy-grown-{made.uuid}")
+    assert (shown["type"], shown["data"]) == ("progress", 100)
+    assert re.match(rf"`copy grown {made.uuid}`: 300 items, [\d.]+ B, in .* s, .*B/s", shown["description"])
+    assert len(updates) <= 12
+    archive(source, block)
+    assert api.artifact(f"progress-copy-grown-{made.uuid}")["id"] == shown["id"]
 
 
 def test_a_dataset_is_one_task_run_whatever_its_number_of_items(
