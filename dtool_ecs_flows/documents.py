@@ -6,9 +6,11 @@ wrong.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dtool_ecs_flows import layout
@@ -165,8 +167,55 @@ def parse_json(body: bytes, where: str) -> Any:
         raise ManifestError(f"{where} is no JSON: {error}") from None
 
 
+# --- the manifest ---
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest says."""
+
+    items: dict[str, Item]
+    """By identifier."""
+    dtoolcore_version: str
+    """Of the dtoolcore that froze the dataset."""
+    hash_function: str = HASH_FUNCTION
+    """The name of the function that made the items' hashes."""
+
+
+def parse_manifest(body: bytes, where: str) -> Manifest:
+    """Return a manifest, everything checked.
+
+    Each entry becomes an `Item` as soon as it is parsed: a million of them as dictionaries would take 1 GB.
+
+    Raises:
+        ManifestError: it is no JSON, or `items_of_manifest` refuses it.
+    """
+    try:
+        text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does
+        del body  # the caller has let go of it too: bytes and text of a million items are 250 MB each
+        document = json.loads(text, object_hook=_item_or_dict)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"manifest unreadable: {where} is no JSON: {error}") from None
+    del text
+    return manifest_from(document, where)
+
+
+def manifest_from(document: Any, where: str) -> Manifest:
+    """Return what a parsed manifest says, everything checked.
+
+    Raises:
+        ManifestError: it has not the form that format promises, or an identifier that is not its relpath's.
+    """
+    items = items_of_manifest(document, where)
+    return Manifest(
+        items,
+        dtoolcore_version=str(document.get("dtoolcore_version", "")),
+        hash_function=str(document.get("hash_function", HASH_FUNCTION)),
+    )
+
+
 def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
-    """Return the items of a manifest by identifier, everything checked.
+    """Return the items of a parsed manifest by identifier, everything checked.
 
     Raises:
         ManifestError: it has not the form that format promises, or an identifier that is not its relpath's.
@@ -177,23 +226,38 @@ def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
     items = {}
     for identifier, entry in entries.items():
         try:
-            item = Item(
-                identifier=identifier,
-                relpath=_text(entry["relpath"]),
-                size=int(entry["size_in_bytes"]),
-                hash=_text(entry["hash"]),
-                utc_timestamp=_time(entry["utc_timestamp"]),
-            )
+            item = entry if isinstance(entry, Item) else _item_of(entry)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
         if not item.hash:  # any bytes would pass for it
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} has no hash")
-        if item.size < 0 or _identifier_or_empty(item.relpath) != identifier:
+        if item.size < 0 or item.identifier != identifier:
             raise ManifestError(
                 f"manifest unreadable in {where}: item {identifier!r} does not belong to relpath {item.relpath!r}"
             )
-        items[identifier] = item
+        items[item.identifier] = item
     return items
+
+
+def _item_or_dict(entry: dict[str, Any]) -> Item | dict[str, Any]:
+    """Return a parsed JSON object as an item where it is a good one: told from the manifest itself by its keys."""
+    if "relpath" not in entry or "items" in entry:
+        return entry
+    try:
+        return _item_of(entry)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return entry  # what is wrong with it is told where its identifier is known
+
+
+def _item_of(entry: Any) -> Item:
+    relpath = _text(entry["relpath"])
+    return Item(
+        identifier=_identifier_or_empty(relpath),
+        relpath=relpath,
+        size=int(entry["size_in_bytes"]),
+        hash=_text(entry["hash"]),
+        utc_timestamp=_time(entry["utc_timestamp"]),
+    )
 
 
 def _text(value: Any) -> str:
@@ -209,18 +273,43 @@ def _identifier_or_empty(relpath: str) -> str:
         return ""
 
 
-def manifest_of(items: Iterable[Item], dtoolcore_version: str, hash_function: str) -> dict[str, Any]:
-    """Return the manifest of some items, in dtoolcore's form."""
+def manifest_of(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest in dtoolcore's form, for its brokers."""
     return {
         "items": {
-            item.identifier: {
+            identifier: {
                 "relpath": item.relpath,
                 "size_in_bytes": item.size,
                 "hash": item.hash,
                 "utc_timestamp": item.utc_timestamp,
             }
-            for item in items
+            for identifier, item in manifest.items.items()
         },
-        "dtoolcore_version": dtoolcore_version,
-        "hash_function": hash_function,
+        "dtoolcore_version": manifest.dtoolcore_version,
+        "hash_function": manifest.hash_function,
     }
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes that dtoolcore would write for `manifest_of` this.
+
+    `json.dumps` keeps all the pieces of its text until the end, which is five times the memory.
+    """
+    text = io.BytesIO()
+    outside = {"dtoolcore_version": manifest.dtoolcore_version, "hash_function": manifest.hash_function, "items": {}}
+    text.write(dump(outside, sort_keys=True).removesuffix(b"}\n}"))
+    separator = ""
+    for identifier in sorted(manifest.items):
+        item = manifest.items[identifier]
+        entry = (
+            f'{separator}\n    "{identifier}": {{\n'
+            f'      "hash": {json.dumps(item.hash)},\n'
+            f'      "relpath": {json.dumps(item.relpath)},\n'
+            f'      "size_in_bytes": {json.dumps(item.size)},\n'
+            f'      "utc_timestamp": {json.dumps(item.utc_timestamp)}\n'
+            "    }"
+        )
+        text.write(entry.encode())
+        separator = ","
+    text.write(b"\n  }\n}" if manifest.items else b"}\n}")
+    return text.getvalue()

@@ -7,7 +7,7 @@ Prefect read them as JSON (`report.model_dump_json()`). Sizes are bytes, times a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
@@ -42,6 +42,10 @@ class Item:
     """Hex digest of the content by the manifest's hash function; empty while not known."""
     utc_timestamp: float
     """Time of last change, UTC epoch seconds."""
+
+    def with_hash(self, digest: str) -> Item:
+        """Return the item with this hash: itself where it has it, so that a million are not held twice."""
+        return self if self.hash == digest else replace(self, hash=digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,28 +239,44 @@ class StoredDataset:
         return documents.parse_json(self.store.get(key).body, f"{self.store.bucket}/{key}")
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest as it stands.
+        """Return the manifest as it stands, checked: as dtoolcore wants it, which takes much more memory.
 
         Raises:
             ManifestError: there is none, or it cannot be read.
         """
-        try:
-            manifest = self.document(self.keys.manifest)
-        except NoSuchKeyError:
-            raise ManifestError(f"manifest unreadable: {self.store.bucket}/{self.keys.manifest} is missing") from None
-        documents.items_of_manifest(manifest, f"{self.store.bucket}/{self.keys.manifest}")
+        where = f"{self.store.bucket}/{self.keys.manifest}"
+        manifest = documents.parse_json(self._manifest_body(), where)
+        documents.items_of_manifest(manifest, where)
         return dict(manifest)
 
-    def put_manifest(self, manifest: Mapping[str, Any]) -> None:
+    def read_manifest(self) -> documents.Manifest:
+        """Return what the manifest says.
+
+        Raises:
+            ManifestError: there is none, or it cannot be read.
+        """
+        return documents.parse_manifest(self._manifest_body(), f"{self.store.bucket}/{self.keys.manifest}")
+
+    def _manifest_body(self) -> bytes:
+        try:
+            return self.store.get(self.keys.manifest).body
+        except NoSuchKeyError:
+            raise ManifestError(f"manifest unreadable: {self.store.bucket}/{self.keys.manifest} is missing") from None
+
+    def put_manifest(self, manifest: documents.Manifest) -> None:
         """Write the manifest."""
-        self.store.put(self.keys.manifest, documents.dump(manifest, sort_keys=True))
+        self.store.put(self.keys.manifest, documents.dump_manifest(manifest))
 
     # --- items ---
 
-    def listed_items(self) -> dict[str, ObjectInfo]:
-        """Return the objects below `data/` by identifier; one request per 1,000."""
+    def list_items(self) -> Iterator[tuple[str, ObjectInfo]]:
+        """Yield the objects below `data/`, each with its identifier; one request per 1,000."""
         start = self.keys.data
-        return {info.key[len(start) :]: info for info in self.store.list(start) if info.key != start}
+        return ((info.key[len(start) :], info) for info in self.store.list(start) if info.key != start)
+
+    def listed_items(self) -> dict[str, ObjectInfo]:
+        """Return the objects below `data/` by identifier: half a gigabyte where there are a million."""
+        return dict(self.list_items())
 
     def item_of(self, info: ObjectInfo) -> Item:
         """Return the item that a listed object is, by its user metadata; one request.

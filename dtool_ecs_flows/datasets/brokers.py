@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dtoolcore
 
-from dtool_ecs_flows import layout
+from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import CorruptItemError, FrozenDatasetError, NotADatasetError, TransferError
 from dtool_ecs_flows.items import ItemSource, receive
 from dtool_ecs_flows.models import Item, Verified
@@ -65,7 +64,7 @@ class BrokerDestination:
             with self._lock:
                 transfer.check()
                 self._proto.put_item(str(path), item.relpath)
-        return replace(item, hash=md5), True
+        return item.with_hash(md5), True
 
     def put_readme(self, text: str) -> None:
         """Write the README."""
@@ -101,9 +100,9 @@ class BrokerDestination:
         if wrong:
             raise TransferError(f"{self.uri} does not hold what was written: {wrong[0][1]}", wrong)
 
-    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+    def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
-        self._broker.put_manifest(dict(manifest))
+        self._broker.put_manifest(documents.manifest_of(manifest))
         for name, overlay in overlays.items():
             self._broker.put_overlay(name, overlay)
         self._broker.put_admin_metadata(dict(admin))

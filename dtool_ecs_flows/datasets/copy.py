@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,9 +84,8 @@ def copy_dataset(
             write_documents(destination, source.readme(), source.tags(), source.annotations())
             destination.check(items)
             version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
-            manifest = documents.manifest_of(items.values(), version, documents.HASH_FUNCTION)
             transfer.check()
-            destination.freeze(manifest, source.overlays(), source.admin)
+            destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),
@@ -137,15 +137,14 @@ def _copy_items(
 ) -> tuple[dict[str, Item], list[Item]]:
     """Copy all items; return them all with their MD5, and those that were written."""
     item_source = source.item_source()
-    items: dict[str, Item] = {}
+    items = dict(source.items)  # in this order
     copied: list[Item] = []
     destination.begin(source.admin, source.items)
 
     def put(item: Item) -> tuple[Item, bool]:
-        try:
+        with suppress(CorruptItemError):  # a bit may have flipped on the way: once more
             return destination.put(item, item_source, transfer)
-        except CorruptItemError:  # a bit may have flipped on the way: once more
-            return destination.put(item, item_source, transfer)
+        return destination.put(item, item_source, transfer)
 
     done = each_item(
         transfer, source.items.values(), put, progress, destination.uri, skipped=lambda result: not result[1]
@@ -154,7 +153,7 @@ def _copy_items(
         items[item.identifier] = as_put
         if written:
             copied.append(item)
-    return {identifier: items[identifier] for identifier in source.items}, copied
+    return items, copied
 
 
 # --- a dataset that is there already -------------------------------------------------------------------------------

@@ -7,16 +7,17 @@ All are a `Destination`, driven in one order, so that every prefix of it is a pr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, NoSuchKeyError, TransferError
 from dtool_ecs_flows.items import ItemSource, send
 from dtool_ecs_flows.models import Item, Verified
-from dtool_ecs_flows.store import is_md5
+from dtool_ecs_flows.store import ObjectInfo, is_md5
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer
+
+_ENOUGH = 1000  # differences that are told of; more would say no more
 
 
 class Destination(Protocol):
@@ -46,7 +47,7 @@ class Destination(Protocol):
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare what is there with what should be; raise `TransferError` where it differs."""
 
-    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+    def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, and then, last, the administrative metadata of a frozen dataset."""
 
 
@@ -57,7 +58,7 @@ class EcsDestination:
         self.stored = stored
         self.uri = stored.uri
         self.verified: Verified = "content"
-        self._there: dict[str, Any] = {}
+        self._there: dict[str, bool] = {}  # whether the ETag says that it is the item, or does not tell
         self._etags_are_md5 = True
         self._server_side = True
 
@@ -75,7 +76,15 @@ class EcsDestination:
         for item in items.values():
             layout.check_relpath(item.relpath)
         made = self.stored.create(admin)
-        self._there = {} if made else self.stored.listed_items()
+        self._there = {} if made else self._left(items)
+
+    def _left(self, items: Mapping[str, Item]) -> dict[str, bool]:
+        there = {}
+        for identifier, info in self.stored.list_items():
+            item = items.get(identifier)
+            if item is not None and info.size == item.size and (info.etag == item.hash or not is_md5(info.etag)):
+                there[item.identifier] = is_md5(info.etag)
+        return there
 
     # --- items ---
 
@@ -91,15 +100,15 @@ class EcsDestination:
         md5, etag = send(self.stored, item, source, transfer)
         # The store checked the bytes against their hash on the way in; an encrypting one has ETags of its own.
         self._etags_are_md5 &= not is_md5(etag) or etag == md5
-        return replace(item, hash=md5), True
+        return item.with_hash(md5), True
 
     def _is_there(self, item: Item, source: ItemSource) -> bool:
-        info = self._there.get(item.identifier)
-        if info is None or info.size != item.size or source.hash_function != documents.HASH_FUNCTION:
+        etag_tells = self._there.get(item.identifier)
+        if etag_tells is None or source.hash_function != documents.HASH_FUNCTION:
             return False
-        if is_md5(info.etag):
-            return bool(info.etag == item.hash)
-        return self.stored.store.head(info.key).metadata.get("checksum") == item.hash
+        if etag_tells:
+            return True
+        return self.stored.store.head(self.stored.keys.item(item.identifier)).metadata.get("checksum") == item.hash
 
     # --- server-side copies ---
 
@@ -147,30 +156,34 @@ class EcsDestination:
 
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare one listing with what was sent: every item, its size, and its MD5 where the ETag is one."""
-        there = self.stored.listed_items()
+        missing = set(items)
         wrong: list[tuple[str, BaseException]] = []
-        for identifier, item in items.items():
-            info = there.pop(identifier, None)
-            if info is None:
-                found = "none"
-            elif info.size != item.size:
-                found = f"{info.size} bytes"
-            elif self._etags_are_md5 and is_md5(info.etag) and info.etag != item.hash and item.size <= SINGLE_PUT:
-                found = info.etag
-            else:
-                continue
-            expected = f"{item.hash} ({item.size} bytes)"
-            wrong.append(
-                (item.relpath, CorruptItemError(item.relpath, expected=expected, actual=found, where=self.uri))
-            )
-        wrong += [
-            (info.key, CorruptItemError(info.key, expected="none", actual="an object", where=self.uri))
-            for info in there.values()
-        ]
+        for identifier, info in self.stored.list_items():
+            missing.discard(identifier)
+            found = self._difference(items.get(identifier), info)
+            if found is not None:
+                wrong.append(found)
+            if len(wrong) == _ENOUGH:  # a listing that never ends would be listed for ever
+                break
+        else:
+            wrong += [self._wrong(item, "none") for identifier, item in items.items() if identifier in missing]
         if wrong:
             raise TransferError(f"{self.uri} does not hold what was sent: {wrong[0][1]}", wrong)
 
-    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+    def _difference(self, item: Item | None, info: ObjectInfo) -> tuple[str, BaseException] | None:
+        if item is None:
+            return info.key, CorruptItemError(info.key, expected="none", actual="an object", where=self.uri)
+        if info.size != item.size:
+            return self._wrong(item, f"{info.size} bytes")
+        if self._etags_are_md5 and is_md5(info.etag) and info.etag != item.hash and item.size <= SINGLE_PUT:
+            return self._wrong(item, info.etag)
+        return None
+
+    def _wrong(self, item: Item, found: str) -> tuple[str, BaseException]:
+        expected = f"{item.hash} ({item.size} bytes)"
+        return item.relpath, CorruptItemError(item.relpath, expected=expected, actual=found, where=self.uri)
+
+    def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata, and clean up."""
         self.stored.put_manifest(manifest)
         for name, overlay in overlays.items():

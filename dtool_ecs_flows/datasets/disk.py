@@ -10,7 +10,6 @@ import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +111,9 @@ class DiskDestination:
         path = self._data / layout.check_relpath(item.relpath)
         md5 = self._hash_of_file(path, item, source)
         if md5:
-            return replace(item, hash=md5), False
+            return item.with_hash(md5), False
         with self._telling_when_full(f"item {item.relpath!r} alone has {item.size}; "):
-            return replace(item, hash=self._write(path, item, source, transfer)), True
+            return item.with_hash(self._write(path, item, source, transfer)), True
 
     @contextmanager
     def _telling_when_full(self, needed: str = "") -> Iterator[None]:
@@ -186,28 +185,24 @@ class DiskDestination:
 
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare the files that are there with what was written; the bytes were hashed on their way."""
-        sizes = {relpath: os.lstat(self._data / relpath).st_size for relpath in self._broker.iter_item_handles()}
-        expected = {item.relpath: item.size for item in items.values()}
-        wrong: list[tuple[str, BaseException]] = [
-            (
-                relpath,
-                CorruptItemError(
-                    relpath,
-                    expected=_size(expected.get(relpath)),
-                    actual=_size(sizes.get(relpath)),
-                    where=self.uri,
-                ),
-            )
-            for relpath in sorted(expected.keys() | sizes.keys())
-            if expected.get(relpath) != sizes.get(relpath)
-        ]
-        if wrong:
+        missing = {item.relpath: item.size for item in items.values()}
+        differing: list[tuple[str, int | None, int | None]] = []
+        for relpath in self._broker.iter_item_handles():
+            expected, actual = missing.pop(relpath, None), os.lstat(self._data / relpath).st_size
+            if expected != actual:
+                differing.append((relpath, expected, actual))
+        differing += [(relpath, expected, None) for relpath, expected in missing.items()]
+        if differing:
+            wrong = [
+                (relpath, CorruptItemError(relpath, expected=_size(one), actual=_size(other), where=self.uri))
+                for relpath, one, other in sorted(differing, key=lambda each: each[0])
+            ]
             raise TransferError(f"{self.uri} does not hold what was written: {wrong[0][1]}", wrong)
 
-    def freeze(self, manifest: Mapping[str, Any], overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
+    def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
         with self._telling_when_full():
-            self._broker.put_manifest(dict(manifest))
+            Path(self._broker.get_manifest_key()).write_bytes(documents.dump_manifest(manifest))
             for name, overlay in overlays.items():
                 self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
             self._put_admin(admin)

@@ -61,7 +61,7 @@ def each_item(
                 raise type(result)(f"item {item.relpath!r} of {where}: {result}") from result
             if not isinstance(result, (CorruptItemError, OSError)):
                 raise result
-            failures.append((item.relpath, result))
+            failures.append((item.relpath, _bare(result)))
             if meter is not None:
                 meter.failed(item)
             continue
@@ -78,3 +78,9 @@ def each_item(
             "the others are done, the same call again does the rest",
             failures,
         )
+
+
+def _bare(error: Exception) -> Exception:
+    """Return an error without its tracebacks: their frames hold the bytes of the item that failed."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -104,18 +104,18 @@ class EcsSource:
         return dict(self._admin)
 
     @cached_property
-    def _manifest(self) -> dict[str, Any]:
-        return self.stored.manifest()
+    def _manifest(self) -> documents.Manifest:
+        return self.stored.read_manifest()
 
-    @cached_property
+    @property
     def items(self) -> dict[str, Item]:
         """The items of the manifest by identifier."""
-        return documents.items_of_manifest(self._manifest, self.uri)
+        return self._manifest.items
 
     @property
     def hash_function(self) -> str:
         """The name of the function that made the manifest's hashes."""
-        return str(self._manifest.get("hash_function", documents.HASH_FUNCTION))
+        return self._manifest.hash_function
 
     def item_source(self) -> ItemSource:
         """Return what reads the items' bytes."""
@@ -123,7 +123,7 @@ class EcsSource:
 
     def present(self) -> dict[str, int]:
         """Return size by identifier of what is really there."""
-        return {identifier: info.size for identifier, info in self.stored.listed_items().items()}
+        return {identifier: info.size for identifier, info in self.stored.list_items()}
 
     def readme(self) -> str:
         """Return the README."""
@@ -162,21 +162,22 @@ class _DtoolcoreSource:
         return admin
 
     @cached_property
-    def items(self) -> dict[str, Item]:
-        """The items of the manifest by identifier."""
-        return documents.items_of_manifest(self._manifest, self.uri)
-
-    @cached_property
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self) -> documents.Manifest:
         try:
-            return dict(self.dataset._manifest)
+            document = self.dataset._manifest
         except (OSError, ValueError) as error:
             raise ManifestError(f"manifest unreadable in {self.uri}: {error}") from None
+        return documents.manifest_from(document, self.uri)
+
+    @property
+    def items(self) -> dict[str, Item]:
+        """The items of the manifest by identifier."""
+        return self._manifest.items
 
     @property
     def hash_function(self) -> str:
         """The name of the function that made the manifest's hashes."""
-        return str(self._manifest.get("hash_function", documents.HASH_FUNCTION))
+        return self._manifest.hash_function
 
     def readme(self) -> str:
         """Return the README."""
@@ -200,6 +201,14 @@ class _DtoolcoreSource:
 
 class DiskSource(_DtoolcoreSource):
     """A dataset on a disk; its items are read where they lie."""
+
+    @cached_property
+    def _manifest(self) -> documents.Manifest:
+        try:
+            body = Path(self.dataset._storage_broker.get_manifest_key()).read_bytes()
+        except OSError as error:
+            raise ManifestError(f"manifest unreadable in {self.uri}: {error}") from None
+        return documents.parse_manifest(body, self.uri)
 
     def readme(self) -> str:
         """Return the README, line ends and all, which dtoolcore changes."""

@@ -72,10 +72,11 @@ class TestManifest:
         items = {
             generate_identifier(name): Item(generate_identifier(name), name, *rest) for name, rest in files.items()
         }
-        manifest = documents.manifest_of(items.values(), "3.19.0", "md5sum_hexdigest")
-        read = documents.parse_json(documents.dump(manifest, sort_keys=True), "here")
-        assert documents.items_of_manifest(read, "here") == items
-        assert set(read) == {"items", "dtoolcore_version", "hash_function"}
+        manifest = documents.Manifest(items, "3.19.0")
+        body = documents.dump_manifest(manifest)
+        assert body == json.dumps(documents.manifest_of(manifest), indent=2, sort_keys=True).encode()
+        assert documents.parse_manifest(body, "here") == manifest
+        assert documents.manifest_from(json.loads(body), "here") == manifest
 
     @given(st.one_of(JSON, ALMOST_A_MANIFEST))
     @example(manifest_with("a", size_in_bytes=math.inf))
@@ -88,7 +89,10 @@ class TestManifest:
             items = documents.items_of_manifest(document, "here")
         except ManifestError as error:
             str(error).encode("utf-8")
+            with pytest.raises(ManifestError, match="manifest unreadable"):
+                documents.parse_manifest(json.dumps(document).encode(), "here")
             return
+        assert documents.parse_manifest(json.dumps(document).encode(), "here").items == items
         for identifier, item in items.items():
             assert identifier == item.identifier == generate_identifier(item.relpath)
             assert item.size >= 0
@@ -103,11 +107,15 @@ class TestManifest:
         """A document cut short, of another encoding or nested without end is named as such."""
         with suppress(ManifestError):
             documents.parse_json(body, "bucket/manifest.json")
+        with suppress(ManifestError):
+            documents.parse_manifest(body, "bucket/manifest.json")
 
     def test_what_is_no_json_is_named(self) -> None:
         """The message names the key."""
         with pytest.raises(ManifestError, match=r"bucket/manifest\.json"):
             documents.parse_json(b'{"items": {', "bucket/manifest.json")
+        with pytest.raises(ManifestError, match=r"manifest unreadable: bucket/manifest\.json"):
+            documents.parse_manifest(b'{"items": {', "bucket/manifest.json")
 
     @pytest.mark.parametrize(
         ("document", "says"),
@@ -127,7 +135,7 @@ class TestManifest:
     def test_what_is_wrong_is_said(self, document: Any, says: str) -> None:
         """The message starts like the one for a manifest that is missing, and names the place."""
         with pytest.raises(ManifestError, match=says) as caught:
-            documents.items_of_manifest(document, "bucket/manifest.json")
+            documents.parse_manifest(json.dumps(document).encode(), "bucket/manifest.json")
         assert str(caught.value).startswith("manifest unreadable in bucket/manifest.json")
 
 
