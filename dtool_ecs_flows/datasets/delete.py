@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from dtool_ecs_flows.datasets.running import settings_given
-from dtool_ecs_flows.errors import DatasetDiffersError, NoSuchKeyError, NotADatasetError
+from dtool_ecs_flows.errors import AccessDeniedError, DatasetDiffersError, NoSuchKeyError, NotADatasetError
 from dtool_ecs_flows.models import DeleteReport
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.stored import StoredDataset
@@ -59,9 +60,10 @@ def delete_dataset(
         logger.info("delete %s (%s)", uri, actual)
         if admin.get("type") == "dataset":
             dataset.put_admin({**{k: v for k, v in admin.items() if k != "frozen_at"}, "type": "protodataset"})
-        for key, upload in store.uploads(keys.root):
-            if keys.is_known(key):
-                store.abort_upload(key, upload)
+        with suppress(AccessDeniedError):  # a policy need not allow to look for them
+            for key, upload in store.uploads(keys.root):
+                if keys.is_known(key):
+                    store.abort_upload(key, upload)
         left: list[str] = []
         known: list[str] = []
         for info in store.list(keys.root):

@@ -14,12 +14,14 @@ Contract, for every method of `Store`:
 
 from dtool_ecs_flows.store.bucket import COPY_PART, MULTIPART_COPY_ABOVE, Store, open_store
 from dtool_ecs_flows.store.failures import heed
+from dtool_ecs_flows.store.multipart import Part
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, is_md5
 
 __all__ = [
     "COPY_PART",
     "MULTIPART_COPY_ABOVE",
     "ObjectInfo",
+    "Part",
     "Store",
     "StoredObject",
     "content_md5",

@@ -16,7 +16,8 @@ import botocore.exceptions as boto
 from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures
-from dtool_ecs_flows.store.fast import CHUNK, FAILURES
+from dtool_ecs_flows.store.fast import FAILURES
+from dtool_ecs_flows.store.flow import Flow, TakerError, byte_range
 from dtool_ecs_flows.store.multipart import Uploads
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of
 
@@ -52,15 +53,30 @@ class Store(Uploads):
 
     # --- reading ---
 
-    def get(self, key: str) -> StoredObject:
-        """Return a small object whole."""
+    def get(self, key: str, *, expected: bool = False) -> StoredObject:
+        """Return a small object whole.
+
+        With `expected` it is asked for in the fast lane first: what is not there then costs one request more.
+        """
+        busy = None
+        if expected and self._fast_for(key):
+            try:
+                with self._limits.request():
+                    stored = self._fast.get_object(key)
+                self._fast_served()
+                self._limits.received(len(stored.body))
+                return stored
+            except FileNotFoundError:  # no fault of the lane; told apart from what else is not there below
+                pass
+            except FAILURES as error:
+                busy = self._fast_failed(error, "GetObject", key)
 
         def read(response: dict[str, Any]) -> StoredObject:
             body = response["Body"].read()
             self._limits.received(len(body))
             return StoredObject(body, info_of(key, response, len(body)))
 
-        return self._call("GetObject", key, {"Key": key}, read)
+        return self._call("GetObject", key, {"Key": key}, read, failed=busy)
 
     def head(self, key: str) -> ObjectInfo:
         """Return what the store knows of an object, its user metadata included."""
@@ -100,7 +116,7 @@ class Store(Uploads):
 
         params: dict[str, Any] = {"Key": key}
         if not whole:
-            params["Range"] = _range(offset, offset + length)
+            params["Range"] = byte_range(offset, length)
         try:
             return self._call("GetObject", key, params, read, size=length, failed=busy)
         except StoreError as error:
@@ -117,51 +133,24 @@ class Store(Uploads):
         if length == 0:
             self.head(key)  # there are no bytes to ask for, but the object must be there
             return 0
-        done = 0
-
-        def hand_on(chunk: Any) -> None:
-            nonlocal done
-            chunk = memoryview(chunk)[: length - done]
-            try:
-                take(chunk)
-            except Exception as error:
-                raise _TakerError from error  # a full disk is no failure of the store
-            done += len(chunk)
-
-        def read(response: dict[str, Any]) -> None:
-            if _total(response) != size:
-                return
-            # Without Content-Range it is the whole object, from a server that knows no ranges.
-            skip = 0 if "ContentRange" in response else offset + done
-            try:
-                for chunk in response["Body"].iter_chunks(CHUNK):
-                    if skip < len(chunk):
-                        hand_on(memoryview(chunk)[skip:])
-                    skip = max(0, skip - len(chunk))
-            finally:
-                params["Range"] = _range(offset + done, offset + length)
-
-        busy = None
+        flow, busy = Flow(key, offset, length, size, take), None
         try:
             if self._fast_for(key):
                 try:
                     with self._limits.request(length):
                         for chunk in self._fast.chunks(key, offset, length, size):
-                            hand_on(chunk)
+                            flow.hand_on(chunk)
                     self._fast_served()
-                    if done == length:
-                        return done
                 except FAILURES as error:  # told apart by the request below
                     busy = self._fast_failed(error, "GetObject", key)
-            params = {"Key": key, "Range": _range(offset + done, offset + length)}
-            self._call("GetObject", key, params, read, size=length - done, failed=busy)
-        except _TakerError as error:
-            assert error.__cause__
-            raise error.__cause__ from None
+            if flow.left:
+                self._call("GetObject", key, flow.params, flow.read, size=flow.left, failed=busy)
+        except TakerError as error:
+            raise error.error from None
         except StoreError as error:
-            if "InvalidRange" not in str(error):
-                raise  # the object ends before the range begins
-        return done
+            if "InvalidRange" not in str(error):  # of an object that ends before the range begins
+                raise
+        return length - flow.left
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000."""
@@ -336,20 +325,6 @@ class Store(Uploads):
     def _sign(self, operation: str, expiry: int, params: dict[str, Any]) -> str:
         signer = self._client("signed", client.build)
         return str(signer.generate_presigned_url(operation, ExpiresIn=expiry, Params={"Bucket": self.bucket, **params}))
-
-
-class _TakerError(Exception):
-    """What `take` raised in `Store.fetch`, on its way through what tries a request again."""
-
-
-def _range(start: int, end: int) -> str:
-    """Return the Range header of the bytes from `start` on, before `end`."""
-    return f"bytes={start}-{end - 1}"
-
-
-def _total(response: dict[str, Any]) -> int:
-    """Return the size of the object that some bytes came from."""
-    return int(response.get("ContentRange", "").rpartition("/")[2] or response["ContentLength"])
 
 
 def _nothing(_: dict[str, Any]) -> None:

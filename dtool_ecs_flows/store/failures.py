@@ -193,7 +193,7 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
     if code == "NoSuchKey" or (status == 404 and operation == "HeadObject"):
         return NoSuchKeyError(f"{where}: no such key")
     if code == "NoSuchUpload":
-        return NoSuchUploadError(f"{where}: no such upload")
+        return NoSuchUploadError(f"{said}: completed or aborted, perhaps by another process")
     if status == 404:
         return StoreError(
             f"{where}: status 404, and not in the words of an object store; "
@@ -215,7 +215,7 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
             f"DTOOL_ECS_DATASET_PREFIX_{settings.bucket} to it (now {settings.dataset_prefix!r}, from "
             f"{settings.origin('dataset_prefix')})"
         )
-    if code in _TRANSIENT_CODES or status >= 500 or status == 429:
+    if code in _TRANSIENT_CODES or (status >= 500 and status != 501) or status == 429:  # 501: not implemented
         return UnavailableError(f"{said} (status {status})")
     if code == "PreconditionFailed" or (status == 412 and operation == "PutObject"):
         return AlreadyExistsError(f"{where}: the key exists")

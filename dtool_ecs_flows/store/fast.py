@@ -14,13 +14,17 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, metadata_of
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 FAILURES = (BaseError, OSError, ValueError)
 """What a request in the fast lane may raise."""
@@ -31,6 +35,10 @@ CHUNK = 1024**2
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
 _FOLLOWED = ("AWS_CHECKSUM_ALGORITHM", "AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")
+
+_OTHER_ATTRIBUTES = frozenset(
+    {"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Storage-Class"}
+)
 
 # obstore's runtime belongs to the process and does not survive a fork: the one thing that has to be known
 # process-wide. It is a fact about the process, the same for all buckets.
@@ -68,13 +76,23 @@ class FastLane:
         """Return a whole object's bytes."""
         return memoryview(obstore.get(self._open(), key).bytes())
 
+    def get_object(self, key: str) -> StoredObject:
+        """Return a small object whole, with its user metadata."""
+        result = obstore.get(self._open(), key)
+        meta, metadata = result.meta, metadata_of(dict(result.attributes), _OTHER_ATTRIBUTES)
+        body = bytes(result.bytes())
+        etag = (meta["e_tag"] or "").strip('"').lower()
+        return StoredObject(body, ObjectInfo(key, len(body), etag, meta["last_modified"].timestamp(), metadata))
+
     def get_range(self, key: str, offset: int, length: int) -> memoryview:
         """Return some of an object's bytes."""
         return memoryview(obstore.get_range(self._open(), key, start=offset, length=length))
 
     def chunks(self, key: str, offset: int, length: int, size: int) -> Iterator[bytes]:
-        """Yield some bytes of an object of `size` bytes as they come, `CHUNK` at a time; `ValueError` at another size."""
-        result = obstore.get(self._open(), key, options={"range": (offset, offset + length)})
+        """Yield some bytes of an object as they come, `CHUNK` at a time; `ValueError` where it has another size."""
+        # A server may answer a range that is all with 200, which obstore takes for an error.
+        options: GetOptions = {} if length == size else {"range": (offset, offset + length)}
+        result = obstore.get(self._open(), key, options=options)
         if result.meta["size"] != size:
             raise ValueError("the object has another size")
         yield from result.stream(min_chunk_size=CHUNK)

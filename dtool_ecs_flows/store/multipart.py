@@ -113,7 +113,10 @@ class Uploads(Requests):
         found: dict[int, Part] = {}
         params: dict[str, Any] = {"Key": key, "UploadId": upload}
         while True:
-            page = self._call("ListParts", key, params, lambda response: response)
+            try:
+                page = self._call("ListParts", key, params, lambda response: response)
+            except NoSuchKeyError as error:  # what a RADOS Gateway calls it
+                raise NoSuchUploadError(str(error)) from None
             for entry in page.get("Parts", ()):
                 found[int(entry["PartNumber"])] = Part(int(entry["Size"]), etag_of(entry))
             marker = int(page.get("NextPartNumberMarker", 0))

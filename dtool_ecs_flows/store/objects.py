@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,9 +50,13 @@ def info_of(key: str, response: dict[str, Any], size: int | None = None) -> Obje
         size=int(response["ContentLength"]) if size is None else size,
         etag=etag_of(response),
         last_modified=response["LastModified"].timestamp(),
-        # A RADOS Gateway gives `-` for `_`, others title case: one spelling for all.
-        metadata={name.lower().replace("-", "_"): value for name, value in response["Metadata"].items()},
+        metadata=metadata_of(response["Metadata"]),
     )
+
+
+def metadata_of(headers: Mapping[str, str], without: Collection[str] = ()) -> dict[str, str]:
+    """Return user metadata by its names; a RADOS Gateway gives `-` for `_`, others title case: one spelling for all."""
+    return {name.lower().replace("-", "_"): value for name, value in headers.items() if name not in without}
 
 
 def etag_of(response: dict[str, Any]) -> str:

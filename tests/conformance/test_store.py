@@ -19,7 +19,7 @@ from tests.conformance.helpers import changed
 from tests.conformance.recorder import Answer, Recorded, recording
 from tests.conftest import new_bucket
 from tests.independent import MIB, Raw, md5, noise
-from tests.proxy import counting_proxy
+from tests.proxy import counting_proxy, proxied
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.timeout(60)
@@ -134,14 +134,24 @@ class TestPutting:
         assert [str(number).encode() for number in won] == [raw.get("dtool-1")]
 
     @pytest.mark.usefixtures("impatient", "raw")
-    def test_a_body_that_does_not_have_its_md5_is_refused(self, store: Store) -> None:
+    def test_a_body_that_changes_on_its_way_is_refused(self, shared_bucket: BucketSettings, server: S3Server) -> None:
         """A bit that flips on the way to the store is noticed there: nothing is stored."""
-        upload = store.begin_upload("k", {})
-        with pytest.raises(StoreError):
-            store.put_part("k", upload, 1, b"abc", md5(b"abd"))
-        store.abort_upload("k", upload)
+        if server.name == "rclone":
+            pytest.skip("rclone does not look at the SHA-256 in the signature")
+        with proxied(shared_bucket.endpoint) as proxy:
+            proxy.on("PutObject").flip_request()
+            proxy.on("UploadPart").flip_request()
+            store = Store(changed(shared_bucket, endpoint=proxy.endpoint))
+            upload = store.begin_upload("k", {})
+            with pytest.raises(StoreError):
+                store.put_part("k", upload, 1, b"abc")
+            store.abort_upload("k", upload)
+            with pytest.raises(StoreError):
+                store.put("k", b"abc")
+            with pytest.raises(StoreError):
+                store.put_item("k", b"abc", md5(b"abc"), {})
         with pytest.raises(NoSuchKeyError):
-            store.head("k")
+            Store(shared_bucket).head("k")
 
 
 class TestReading:
@@ -278,8 +288,8 @@ class TestMultipart:
         parts = [noise(5 * MIB, 1), noise(5 * MIB, 2), noise(1000, 3)]
         whole = b"".join(parts)
         upload = store.begin_upload("data/1", {"handle": "YQ==", "checksum": md5(whole)})
-        etags = [store.put_part("data/1", upload, 3, memoryview(parts[2]), md5(parts[2]))]
-        etags = [store.put_part("data/1", upload, n, parts[n - 1], md5(parts[n - 1])) for n in (1, 2)] + etags
+        etags = [store.put_part("data/1", upload, 3, memoryview(parts[2]))]
+        etags = [store.put_part("data/1", upload, n, parts[n - 1]) for n in (1, 2)] + etags
         assert raw.listed() == []
 
         store.complete_upload("data/1", upload, etags, size=len(whole), checksum=md5(whole))
@@ -293,7 +303,7 @@ class TestMultipart:
     def test_an_aborted_upload_leaves_nothing(self, store: Store, raw: Raw, server: S3Server) -> None:
         """No object and no parts that cost; aborting again is no error."""
         upload = store.begin_upload("data/1", {})
-        store.put_part("data/1", upload, 1, b"abc", md5(b"abc"))
+        store.put_part("data/1", upload, 1, b"abc")
         if server.name == "rgw":
             assert store.uploads("data/") == [("data/1", upload)]
         store.abort_upload("data/1", upload)
@@ -329,7 +339,7 @@ class TestMultipart:
             recorder.script = lose_first
             store = Store(changed(shared_bucket, endpoint=recorder.endpoint))
             upload = store.begin_upload("k", {"checksum": md5(body)})
-            etag = store.put_part("k", upload, 1, body, md5(body))
+            etag = store.put_part("k", upload, 1, body)
             store.complete_upload("k", upload, [etag], size=len(body), checksum=md5(body))
         assert lost
         assert raw.get("k") == body
