@@ -60,7 +60,7 @@ class StoredDataset:
     @property
     def keys(self) -> DatasetKeys:
         """The dataset's keys: under the prefix that is registered, or else the one that is configured."""
-        self.is_registered()
+        self._look(expected=True)
         return self._keys or DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
 
     @keys.setter
@@ -69,13 +69,18 @@ class StoredDataset:
 
     def is_registered(self, *, again: bool = False) -> bool:
         """Whether there is a registration key, as the first look found it, or this one if it is to look again."""
-        if self._keys is None and (again or not self._looked):
+        if again:
+            self._looked = False
+        self._look(expected=False)
+        return self._keys is not None
+
+    def _look(self, *, expected: bool) -> None:
+        if self._keys is None and not self._looked:
             key = layout.registration_key(self.uuid)
             with suppress(NoSuchKeyError):
-                prefix = documents.parse_prefix(self.store.get(key).body, f"{self.store.bucket}/{key}")
-                self._keys = DatasetKeys(prefix, self.uuid)
+                body = self.store.get(key, expected=expected).body
+                self._keys = DatasetKeys(documents.parse_prefix(body, f"{self.store.bucket}/{key}"), self.uuid)
             self._looked = True
-        return self._keys is not None
 
     # --- creating ---
 
@@ -120,7 +125,7 @@ class StoredDataset:
         """Write the registration key where there is none; return whether this call made it."""
         if self.is_registered(again=True):
             return False
-        self.refuse_frozen()  # its registration key may have got lost
+        self.refuse_frozen(expected=False)  # its registration key may have got lost
         keys = DatasetKeys(self.store.settings.dataset_prefix, self.uuid)
         try:
             self.store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
@@ -150,10 +155,10 @@ class StoredDataset:
             return False
         return True
 
-    def refuse_frozen(self) -> None:
-        """Raise `FrozenDatasetError` where the dataset is frozen."""
+    def refuse_frozen(self, *, expected: bool = True) -> None:
+        """Raise `FrozenDatasetError` where the dataset is frozen; `expected` is whether it should be there at all."""
         try:
-            admin = self.admin()
+            admin = self.admin(expected=expected)
         except NoSuchKeyError:
             return
         if admin["type"] == "dataset":
@@ -161,15 +166,15 @@ class StoredDataset:
 
     # --- administrative metadata ---
 
-    def admin(self) -> dict[str, Any]:
-        """Return the administrative metadata.
+    def admin(self, *, expected: bool = True) -> dict[str, Any]:
+        """Return the administrative metadata; `expected` is whether it should be there.
 
         Raises:
             NoSuchKeyError: there is none: no dataset.
             ManifestError: it cannot be read.
         """
         key = self.keys.admin_metadata
-        stored = self.store.get(key)
+        stored = self.store.get(key, expected=expected)
         return documents.parse_admin(stored.body, stored.info.metadata, f"{self.store.bucket}/{key}")
 
     def frozen_admin(self) -> dict[str, Any]:
@@ -200,7 +205,7 @@ class StoredDataset:
     def text(self, key: str) -> str:
         """Return an object as text."""
         try:
-            return self.store.get(key).body.decode("utf-8")
+            return self.store.get(key, expected=True).body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ManifestError(f"{self.store.bucket}/{key} is no UTF-8 text: {error}") from None
 
@@ -236,7 +241,7 @@ class StoredDataset:
         Raises:
             ManifestError: it is no JSON.
         """
-        return documents.parse_json(self.store.get(key).body, f"{self.store.bucket}/{key}")
+        return documents.parse_json(self.store.get(key, expected=True).body, f"{self.store.bucket}/{key}")
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest as it stands, checked: as dtoolcore wants it, which takes much more memory.
@@ -259,7 +264,7 @@ class StoredDataset:
 
     def _manifest_body(self) -> bytes:
         try:
-            return self.store.get(self.keys.manifest).body
+            return self.store.get(self.keys.manifest, expected=True).body
         except NoSuchKeyError:
             raise ManifestError(f"manifest unreadable: {self.store.bucket}/{self.keys.manifest} is missing") from None
 

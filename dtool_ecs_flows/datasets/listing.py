@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from dtool_ecs_flows.errors import AccessDeniedError, EcsFlowsError, ManifestErr
 from dtool_ecs_flows.layout import DatasetKeys
 from dtool_ecs_flows.models import DatasetInfo, DatasetList
 from dtool_ecs_flows.settings import BucketSettings, resolve
-from dtool_ecs_flows.store import Store, is_md5, open_store
+from dtool_ecs_flows.store import Store, heed, is_md5, open_store
 from dtool_ecs_flows.stored import StoredDataset, registered
 from dtool_ecs_flows.transfer import Transfer, md5_of
 
@@ -30,6 +31,7 @@ def list_datasets(
     config_path: str | None = None,
     tags: bool = False,
     concurrency: int | None = None,
+    stop: threading.Event | None = None,
 ) -> DatasetList:
     """List the datasets of a base URI, frozen or not.
 
@@ -43,6 +45,7 @@ def list_datasets(
         config_path: another file than `~/.config/dtool/dtool.json`.
         tags: list the tags of each dataset too.
         concurrency: requests at once; by default the setting of the bucket.
+        stop: set it to end early with `StoppedError`.
 
     Raises:
         NotADatasetError: no plugin serves the base URI.
@@ -57,9 +60,11 @@ def list_datasets(
             base_uri = layout.base_uri(bucket)
             store = open_store(resolve(bucket, config_path=config_path))
             workers = concurrency or concurrency_for(base_uri, config_path=config_path)
-            found, orphans = _in_bucket(store, tags, workers)
+            with Transfer(workers, stop) as transfer, heed(transfer.check):
+                found, orphans = _in_bucket(store, tags, transfer)
         else:
-            found, orphans = list(_with_dtoolcore(base_uri, tags)), []
+            with Transfer(1, stop) as transfer:
+                found, orphans = list(_with_dtoolcore(base_uri, tags, transfer)), []
     return DatasetList(
         base_uri=base_uri,
         datasets=tuple(sorted(found, key=lambda info: (info.name, info.uuid))),
@@ -68,18 +73,17 @@ def list_datasets(
     )
 
 
-def _in_bucket(store: Store, tags: bool, workers: int) -> tuple[list[DatasetInfo], list[str]]:
+def _in_bucket(store: Store, tags: bool, transfer: Transfer) -> tuple[list[DatasetInfo], list[str]]:
     found: list[DatasetInfo] = []
     orphans: list[str] = []
-    with Transfer(workers) as transfer:
-        known = _prefixes(store, transfer)
-        for (uuid, _), line in transfer.each(known, lambda one: _info(store, *one, tags)):
-            if isinstance(line, Exception):
-                raise line
-            if line is None:
-                orphans.append(uuid)
-            else:
-                found.append(line)
+    known = _prefixes(store, transfer)
+    for (uuid, _), line in transfer.each(known, lambda one: _info(store, *one, tags)):
+        if isinstance(line, Exception):
+            raise line
+        if line is None:
+            orphans.append(uuid)
+        else:
+            found.append(line)
     return found, orphans
 
 
@@ -87,6 +91,7 @@ def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | Unreada
     """Return each registered UUID with its prefix, or with why its registration key cannot be read."""
     by_body: dict[tuple[int, str], list[str]] = defaultdict(list)
     for uuid, key in registered(store):
+        transfer.check()
         # Equal size and MD5 are an equal prefix; any other ETag says nothing, so that key stands alone.
         by_body[(key.size, key.etag if is_md5(key.etag) else uuid)].append(uuid)
 
@@ -98,7 +103,7 @@ def _prefixes(store: Store, transfer: Transfer) -> list[tuple[str, str | Unreada
         for uuid in by_body[body]:
             key = layout.registration_key(uuid)
             try:
-                return documents.parse_prefix(store.get(key).body, f"{store.bucket}/{key}")
+                return documents.parse_prefix(store.get(key, expected=True).body, f"{store.bucket}/{key}")
             except NoSuchKeyError:
                 continue  # deleted since the page was made; the next of the same body tells as well
             except (ManifestError, AccessDeniedError) as error:
@@ -151,7 +156,7 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def _with_dtoolcore(base_uri: str, tags: bool) -> Iterator[DatasetInfo]:
+def _with_dtoolcore(base_uri: str, tags: bool, transfer: Transfer) -> Iterator[DatasetInfo]:
     uri = dtoolcore.utils.sanitise_uri(base_uri)
     try:
         broker = dtoolcore._get_storage_broker(uri, None)
@@ -163,6 +168,7 @@ def _with_dtoolcore(base_uri: str, tags: bool) -> Iterator[DatasetInfo]:
         hint = "" if "/" in base_uri else f"; the base URI of a bucket is {layout.base_uri(base_uri)}"
         raise NotADatasetError(f"there is no folder {base_uri}{hint}") from None
     for dataset_uri in uris:
+        transfer.check()
         uuid = ""
         try:
             admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)
