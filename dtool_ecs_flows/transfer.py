@@ -1,7 +1,9 @@
 """Many items at once, within bounds: threads, memory, and how to stop.
 
-Memory: what is in flight never passes `MEMORY` bytes of content, whatever the number and the sizes of the items; one
-part may be larger than its share only above 160 GB, where 10,000 parts make it so (`part_size`).
+Memory: of content, never more is in flight than `max(MEMORY, 2 * part_size(largest item))` bytes, whatever the number
+and the sizes of the items. Parts are 16 MiB up to 168 GB, and a 10,000th of the item above: so this is 134 MB up to
+671 GB, 202 MB at 1 TB, and 1.1 GB at 5 TiB, the most that S3 holds. A copy of a dataset takes 40 MB more, and 900 bytes
+per item (with relpaths of 40 letters): for the items, and for the manifest while it is read or written.
 """
 
 from __future__ import annotations
@@ -50,16 +52,20 @@ def md5_of(data: Any) -> str:
 
 
 class _Memory:
-    """Bytes that may be in flight. A request for more than there is in all is met alone."""
+    """Bytes that may be in flight. A request for more than there is in all is met alone.
+
+    `at_least` says how much the limit is for one request, where that is more.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._used = 0
         self._changed = threading.Condition()
 
-    def take(self, size: int, *, block: bool = True) -> bool:
+    def take(self, size: int, *, block: bool = True, at_least: int = 0) -> bool:
+        limit = max(self._limit, at_least)
         with self._changed:
-            while self._used and self._used + size > self._limit:
+            while self._used and self._used + size > limit:
                 if not block:
                     return False
                 self._changed.wait()
@@ -243,7 +249,8 @@ class Transfer:
                 self.check()
                 while offsets and len(window) < depth:
                     length = min(step, size - offsets[0])
-                    if not self._memory.take(length, block=not window):
+                    # Two parts at least: a file of a terabyte shall not go one part after the other.
+                    if not self._memory.take(length, block=not window, at_least=2 * step):
                         break
                     offset = offsets.popleft()
                     future = self._submit(read, offset, length) if ahead else _done(read, offset, length)

@@ -330,6 +330,27 @@ class TestParts:
         assert found == {number: md5_of(bytes([number]) * 500) for number in range(24)}
         assert gauge.most <= 100
 
+    def test_two_parts_are_under_way_whatever_their_size(self, ahead: bool) -> None:
+        """The parts of a file of a terabyte are nearly the whole memory: two of them still, and never a third."""
+        gauge, both = Gauge(), threading.Barrier(2, timeout=10)
+
+        def send(length: int) -> None:
+            both.wait()
+            gauge.add(-length)
+            transfer.release(length)
+
+        def read(_: int, length: int) -> bytes:
+            gauge.add(length)
+            return bytes(length)
+
+        with Transfer(8) as transfer:
+            sent = [
+                transfer.submit_part(partial(send, len(part)))
+                for _, part in transfer.parts(read, 80 * 6, ahead=ahead, step=80)
+            ]
+            assert [each.result() for each in sent] == [None] * 6
+        assert gauge.most == 160
+
     def test_a_failing_caller_is_not_held_up_by_slow_parts(self, ahead: bool) -> None:
         """Leaving a transfer while parts are read by a worker: it ends when those under way have ended."""
 
