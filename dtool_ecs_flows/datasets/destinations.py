@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, NoSuchKeyError, TransferError
-from dtool_ecs_flows.items import ItemSource, send
+from dtool_ecs_flows.items import ItemSource, Unfinished, send
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.store import ObjectInfo, is_md5
 from dtool_ecs_flows.stored import StoredDataset
@@ -59,6 +59,7 @@ class EcsDestination:
         self.uri = stored.uri
         self.verified: Verified = "content"
         self._there: dict[str, bool] = {}  # whether the ETag says that it is the item, or does not tell
+        self._unfinished = Unfinished(stored)
         self._etags_are_md5 = True
         self._server_side = True
 
@@ -72,11 +73,13 @@ class EcsDestination:
             return None
 
     def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
-        """Make it a proto dataset; learn with one listing what an earlier attempt left."""
+        """Make it a proto dataset; learn with two listings what an earlier attempt left."""
         for item in items.values():
             layout.check_relpath(item.relpath)
         made = self.stored.create(admin)
-        self._there = {} if made else self._left(items)
+        if not made:
+            self._there = self._left(items)
+            self._unfinished = Unfinished.find(self.stored)
 
     def _left(self, items: Mapping[str, Item]) -> dict[str, bool]:
         there = {}
@@ -97,7 +100,7 @@ class EcsDestination:
             return item, False
         if self._copies_from(source) and self._copy(item, source, transfer):
             return item, True
-        md5, etag = send(self.stored, item, source, transfer)
+        md5, etag = send(self.stored, item, source, transfer, self._unfinished)
         # The store checked the bytes against their hash on the way in; an encrypting one has ETags of its own.
         self._etags_are_md5 &= not is_md5(etag) or etag == md5
         return item.with_hash(md5), True
@@ -185,6 +188,7 @@ class EcsDestination:
 
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata, and clean up."""
+        self._unfinished.abort()
         self.stored.put_manifest(manifest)
         for name, overlay in overlays.items():
             self.stored.store.put(self.stored.keys.overlay(name), documents.dump(overlay))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from dtool_ecs_flows.store.fast import CHUNK
@@ -41,17 +42,18 @@ class Flow:
 
     def read(self, response: dict[str, Any]) -> None:
         """Hand on what is in an answer of boto3, unless the object has another size."""
-        total = response.get("ContentRange", "").rpartition("/")[2] or response["ContentLength"]
-        if int(total) != self._size:
-            return
-        # Without Content-Range it is the whole object, from a server that knows no ranges.
-        skip = 0 if "ContentRange" in response else self._offset
-        for chunk in response["Body"].iter_chunks(CHUNK):
-            if skip < len(chunk):
-                self.hand_on(memoryview(chunk)[skip:])
-            skip = max(0, skip - len(chunk))
-            if not self.left:
+        with closing(response["Body"]) as body:
+            total = response.get("ContentRange", "").rpartition("/")[2] or response["ContentLength"]
+            if int(total) != self._size:
                 return
+            # Without Content-Range it is the whole object, from a server that knows no ranges.
+            skip = 0 if "ContentRange" in response else self._offset
+            for chunk in body.iter_chunks(CHUNK):
+                if skip < len(chunk):
+                    self.hand_on(memoryview(chunk)[skip:])
+                skip = max(0, skip - len(chunk))
+                if not self.left:
+                    return
 
     def _ask(self) -> None:
         self.params["Range"] = byte_range(self._offset, self.left)
