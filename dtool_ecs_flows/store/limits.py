@@ -121,7 +121,7 @@ class Limits:
     def _slow_down(self, begun: float) -> None:
         with self._lock:
             now = time.monotonic()
-            if begun < self._since or now - self._since < PERIOD:
+            if begun <= self._since or now - self._since < PERIOD:
                 return
             first, self._allowed = self._allowed == self._settings.concurrency, max(1, self._allowed // 2)
             self._since = now
@@ -133,7 +133,7 @@ class Limits:
         most = self._settings.concurrency
         with self._lock:
             now = time.monotonic()
-            if begun < self._since or now - self._since < PERIOD or self._allowed >= most:
+            if begun <= self._since or now - self._since < PERIOD or self._allowed >= most:
                 return
             self._allowed = min(most, self._allowed + max(1, most // 16))
             self._since = now

@@ -38,6 +38,8 @@ class Proxy:
         self.bodies = bodies
         self.offset = 0.0
         """Seconds that the server's clock seems to be ahead of this machine's."""
+        self.connected = 0
+        """How many connections were made, and hands shaken over TLS, since it was built."""
         self.stopped = threading.Event()
         self._backend = urlsplit(backend)
         self._tls = _context(authority) if authority else None
@@ -115,11 +117,12 @@ class Proxy:
             if refusal:
                 request.fault = f"{words}: {refusal}"
                 return _answering(refusal)
-            for rule in self._rules:
-                if rule.strikes(request):
-                    request.fault = rule.words
-                    return rule.fault
-        return None
+            striking = [rule for rule in self._rules if rule.strikes(request)]  # each counts, whichever was first
+            if not striking:
+                return None
+            striking[0].fired += 1
+            request.fault = striking[0].words
+            return striking[0].fault
 
     def connect(self) -> Stream:
         """Connect to the server."""
@@ -179,6 +182,7 @@ class Proxy:
                 return
             if self._tls:  # the first read shakes hands, in a thread of its own
                 client = self._tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+            self.connected += 1
             connection = Connection(self, Stream(client))
             thread = threading.Thread(target=self._serve, args=(connection,), name="proxy-connection", daemon=True)
             with self._lock:
