@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import dtoolcore.utils
@@ -15,7 +16,7 @@ import hypothesis
 import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
-from tests.proxy import CountingProxy, counting_proxy
+from tests.proxy import CountingProxy, Proxy, StrictEcs, counting_proxy, proxied
 from tests.servers import S3Server, ServerUnavailableError, start
 
 # Nothing of the developer's own is read or written. Prefect decides at its import where its database and profiles
@@ -60,17 +61,39 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def start_server() -> Iterator[ServerStarter]:
+def strict_proxies() -> list[Proxy]:
+    """The proxies that make of the gateway what is as strict as ECS, in this session."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def start_server(strict_proxies: list[Proxy]) -> Iterator[ServerStarter]:
     """Start a server by name when it is first asked for; all of them stop with the session."""
     with ExitStack() as stack:
         running: dict[str, S3Server] = {}
 
         def get(name: str) -> S3Server:
             if name not in running:
-                running[name] = _reuse(name) or _start(name, stack)
+                running[name] = strict(name) if name.startswith("ecs") else _reuse(name) or _start(name, stack)
             return running[name]
 
+        def strict(name: str) -> S3Server:
+            server = get("rgw")
+            proxy = stack.enter_context(proxied(server, tls=name == "ecs-https", ecs=StrictEcs()))
+            strict_proxies.append(proxy)
+            return replace(server, endpoint=proxy.endpoint, ca_bundle=proxy.ca_bundle, strict=True)
+
         yield get
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_refused(strict_proxies: list[Proxy]) -> Iterator[None]:
+    """Where ECS would have refused a request, the test fails, though the request may have been made another way."""
+    yield
+    refused = [str(request) for proxy in strict_proxies for request in proxy.refused]
+    for proxy in strict_proxies:
+        proxy.clear()
+    assert refused == []
 
 
 def _reuse(name: str) -> S3Server | None:
@@ -88,9 +111,15 @@ def _start(name: str, stack: ExitStack) -> S3Server:
         raise
 
 
-@pytest.fixture(scope="session", params=["rgw", "rclone"])
+@pytest.fixture(
+    scope="session",
+    params=["rgw", "rclone", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ecs", "ecs-https"))],
+)
 def server(request: pytest.FixtureRequest, start_server: ServerStarter) -> S3Server:
-    """Each server in turn. Where a test needs what some lack, it looks at `server.capabilities`."""
+    """Each server in turn. Where a test needs what some lack, it looks at `server.capabilities`.
+
+    "ecs" is the gateway behind a proxy that refuses what ECS refuses, over http and over https.
+    """
     return start_server(request.param)
 
 
@@ -125,7 +154,7 @@ def new_bucket(server: S3Server, name: str = "", **settings: object) -> BucketSe
     name = name or f"test-{uuid.uuid4()}"
     server.make_bucket(name)
     keys = {"access_key_id": server.access_key_id, "secret_access_key": server.secret_access_key}
-    return BucketSettings(bucket=name, endpoint=server.endpoint, **{**keys, **settings})
+    return BucketSettings(bucket=name, endpoint=server.endpoint, ca_bundle=server.ca_bundle, **{**keys, **settings})
 
 
 @pytest.fixture

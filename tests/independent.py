@@ -175,6 +175,7 @@ class Raw:
             aws_access_key_id=settings.access_key_id,
             aws_secret_access_key=settings.secret_access_key.get_secret_value(),
             region_name="us-east-1",
+            verify=settings.ca_bundle or None,
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},

@@ -30,6 +30,7 @@ def environment(settings: BucketSettings) -> dict[str, str]:
         f"DTOOL_ECS_ENDPOINT_{settings.bucket}": settings.endpoint,
         f"DTOOL_ECS_ACCESS_KEY_ID_{settings.bucket}": settings.access_key_id,
         f"DTOOL_ECS_SECRET_ACCESS_KEY_{settings.bucket}": settings.secret_access_key.get_secret_value(),
+        f"DTOOL_ECS_CA_BUNDLE_{settings.bucket}": settings.ca_bundle,
     }
 
 

@@ -16,5 +16,6 @@ from tests.proxy.ecs import StrictEcs
 from tests.proxy.messages import Answer, Request
 from tests.proxy.proxy import Proxy, proxied
 
-CountingProxy, counting_proxy = Proxy, proxied
+CountingProxy = Proxy
+counting_proxy = proxied
 __all__ = ["Answer", "CountingProxy", "Proxy", "Request", "StrictEcs", "counting_proxy", "proxied"]

@@ -65,10 +65,7 @@ class Rule:
         if not self.fault or not request.matches(self._what, self._key):
             return False
         self._seen += 1
-        if self._nth is not None and self._seen not in self._nth:
-            return False
-        self.fired += 1
-        return True
+        return self._nth is None or self._seen in self._nth
 
     def _set(self, words: str, fault: Fault) -> Rule:
         self.words, self.fault = words, fault
@@ -76,7 +73,15 @@ class Rule:
 
     # --- instead of the server's answer ---
 
-    def answer(self, status: int, code: str = "", *, body: bytes | None = None, done: bool = False) -> Rule:
+    def answer(
+        self,
+        status: int,
+        code: str = "",
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/xml",
+        done: bool = False,
+    ) -> Rule:
         """Answer like this; with `done`, after the server has done what was asked."""
 
         def fault(exchange: Exchange) -> None:
@@ -85,7 +90,7 @@ class Rule:
                 exchange.drop_answer()
             else:
                 exchange.drop_request()
-            exchange.answer(Answer(status, code, body))
+            exchange.answer(Answer(status, code, body, content_type))
 
         return self._set(f"answered {status} {code}".rstrip() + " though it was done" * done, fault)
 

@@ -39,6 +39,8 @@ class S3Server:
     access_key_id: str
     secret_access_key: str
     directory: Path
+    ca_bundle: str = ""  # the file with the authority of its certificate, where it speaks https with one of its own
+    strict: bool = False  # refuses what ECS refuses: a proxy sees to it
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -53,6 +55,7 @@ class S3Server:
             aws_access_key_id=access_key_id or self.access_key_id,
             aws_secret_access_key=secret_access_key or self.secret_access_key,
             region_name="us-east-1",
+            verify=self.ca_bundle or None,
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},

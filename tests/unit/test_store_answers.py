@@ -10,7 +10,7 @@ import pytest
 from dtool_ecs_flows.errors import NoSuchKeyError, StoreError, UnavailableError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures
-from tests.conformance.recorder import Answer, Recorder, recording
+from tests.proxy import Proxy, proxied
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -19,16 +19,16 @@ PAGE = b"""<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """A server that only says what its script says."""
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A server that says nothing but what it is told to say."""
     monkeypatch.setattr(failures, "FIRST_BUDGET", 3.0)
-    with recording("http://127.0.0.1:9") as recorder:
-        yield recorder
+    with proxied("http://127.0.0.1:9") as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def store(recorder: Recorder) -> Store:
-    return Store(BucketSettings(bucket="b", endpoint=recorder.endpoint, access_key_id="a", secret_access_key="s"))
+def store(proxy: Proxy) -> Store:
+    return Store(BucketSettings(bucket="b", endpoint=proxy.endpoint, access_key_id="a", secret_access_key="s"))
 
 
 REQUESTS: dict[str, Callable[[Store], Any]] = {
@@ -41,40 +41,41 @@ REQUESTS: dict[str, Callable[[Store], Any]] = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_web_server_that_knows_no_page_is_not_an_empty_bucket(recorder: Recorder, store: Store, name: str) -> None:
+def test_a_web_server_that_knows_no_page_is_not_an_empty_bucket(proxy: Proxy, store: Store, name: str) -> None:
     """A wrong endpoint answers 404 to everything: that does not mean that there is no dataset."""
-    recorder.script = lambda _: Answer(404, body=b"<html>no such page", content_type="text/html")
+    proxy.on().answer(404, body=b"<html>no such page", content_type="text/html")
     with pytest.raises(StoreError, match="endpoint") as caught:
         REQUESTS[name](store)
     assert not isinstance(caught.value, NoSuchKeyError)
 
 
-def test_a_key_that_is_not_there_is_told_by_its_code(recorder: Recorder, store: Store) -> None:
+def test_a_key_that_is_not_there_is_told_by_its_code(proxy: Proxy, store: Store) -> None:
     """Deleting it is no error, even where a server says that it was not there."""
-    recorder.script = lambda _: Answer(404, "NoSuchKey")
+    proxy.on().answer(404, "NoSuchKey")
     for name in ("get", "head", "read"):
         with pytest.raises(NoSuchKeyError):
             REQUESTS[name](store)
     assert store.delete(["k"]) == 1
 
 
-def test_a_listing_that_ends_too_early_is_an_error(recorder: Recorder, store: Store) -> None:
+def test_a_listing_that_ends_too_early_is_an_error(proxy: Proxy, store: Store) -> None:
     """A page that promises more and does not say where is not taken for the last one."""
-    recorder.script = lambda _: Answer(200, body=PAGE)
+    proxy.on().answer(200, body=PAGE)
     with pytest.raises(StoreError, match="never ends"):
         list(store.list(""))
 
 
 @pytest.mark.parametrize("code", ["OperationAborted", "ConditionalRequestConflict"])
-def test_two_writers_at_once_do_not_mean_that_a_key_exists(recorder: Recorder, store: Store, code: str) -> None:
+def test_two_writers_at_once_do_not_mean_that_a_key_exists(proxy: Proxy, store: Store, code: str) -> None:
     """Such a conflict passes: the request is made again."""
-    recorder.script = lambda _: Answer(409, code) if len(recorder.requests) < 2 else Answer(200, body=b"")
+    proxy.on(nth=range(1, 3)).answer(409, code)
+    proxy.on().answer(200, body=b"")
     store.put("k", b"1", if_absent=True)
-    assert len(recorder.requests) == 3
+    assert len(proxy.requests) == 3
 
 
-def test_an_outage_is_told_as_one(recorder: Recorder, store: Store) -> None:
+def test_an_outage_is_told_as_one(proxy: Proxy, store: Store) -> None:
     """What no answer helps against ends as `UnavailableError`, after the budget."""
-    recorder.script = lambda _: Answer(503, "SlowDown")
+    proxy.on().answer(503, "SlowDown")
     with pytest.raises(UnavailableError, match="SlowDown"):
         store.get("k")
