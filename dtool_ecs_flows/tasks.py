@@ -249,7 +249,12 @@ def list_datasets(
     """
     with _told(f"Listing {base_uri}") as logger:
         listing = datasets.list_datasets(
-            base_uri, settings=_settings(buckets), config_path=config_path, tags=tags, concurrency=concurrency
+            base_uri,
+            settings=_settings(buckets),
+            config_path=config_path,
+            tags=tags,
+            concurrency=concurrency,
+            stop=StopSignal(),
         )
     logger.info("%d datasets in %s, listed in %s", len(listing), base_uri, human_seconds(listing.seconds))
     return listing
@@ -364,6 +369,8 @@ def delete_dataset(uri: str, name: str, *, buckets: Buckets = (), config_path: s
         What was deleted, and what was left because no dtool client writes it.
     """
     with _told(f"Deleting {name} ({uri})") as logger:
-        report = datasets.delete_dataset(uri, name, settings=_settings(buckets), config_path=config_path)
+        report = datasets.delete_dataset(
+            uri, name, settings=_settings(buckets), config_path=config_path, stop=StopSignal()
+        )
     logger.info("Deleted %s (%s): %d objects", one_line(report.name), report.uri, report.deleted)
     return report

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from dtool_ecs_flows.datasets.running import settings_given
 from dtool_ecs_flows.errors import AccessDeniedError, DatasetDiffersError, NoSuchKeyError, NotADatasetError
 from dtool_ecs_flows.models import DeleteReport
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.stored import StoredDataset
+from dtool_ecs_flows.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ def delete_dataset(
     *,
     settings: BucketSettings | Iterable[BucketSettings] = (),
     config_path: str | None = None,
+    stop: threading.Event | None = None,
 ) -> DeleteReport:
     """Delete a dataset (or proto dataset) from its bucket: all of its objects, and its registration key last.
 
@@ -35,6 +39,7 @@ def delete_dataset(
             is deleted under the name "".
         settings: of the bucket; looked up by name where they are not given.
         config_path: another file than `~/.config/dtool/dtool.json`.
+        stop: set it to end early with `StoppedError`; a part of the objects may be gone then.
 
     Raises:
         NotADatasetError: there is nothing at this URI.
@@ -42,7 +47,7 @@ def delete_dataset(
         StoreError, SettingsError: the store or its settings.
     """
     begun = time.monotonic()
-    with settings_given(settings):
+    with settings_given(settings), Transfer(1, stop) as transfer, heed(transfer.check):
         dataset = StoredDataset.at(uri, config_path)
         if not dataset.uuid or not dataset.is_registered():
             raise NotADatasetError(f"there is no dataset at {uri}")
@@ -57,19 +62,22 @@ def delete_dataset(
             raise DatasetDiffersError(
                 f"{uri} is named {actual!r}, not {name!r}; nothing was deleted. Give its name to confirm"
             )
+        transfer.check()
         logger.info("delete %s (%s)", uri, actual)
         if admin.get("type") == "dataset":
             dataset.put_admin({**{k: v for k, v in admin.items() if k != "frozen_at"}, "type": "protodataset"})
         with suppress(AccessDeniedError):  # a policy need not allow to look for them
             for key, upload in store.uploads(keys.root):
+                transfer.check()
                 if keys.is_known(key):
                     store.abort_upload(key, upload)
         left: list[str] = []
         known: list[str] = []
         for info in store.list(keys.root):
+            transfer.check()
             if info.key != keys.admin_metadata:
                 (known if keys.is_known(info.key) else left).append(info.key)
-        deleted = store.delete(known)
+        deleted = store.delete(_unless_stopped(known, transfer))
         if admin:
             deleted += store.delete([keys.admin_metadata])
         deleted += store.delete([keys.registration])
@@ -81,3 +89,9 @@ def delete_dataset(
         left=tuple(left),
         seconds=time.monotonic() - begun,
     )
+
+
+def _unless_stopped(keys: Iterable[str], transfer: Transfer) -> Iterator[str]:
+    for key in keys:
+        transfer.check()
+        yield key

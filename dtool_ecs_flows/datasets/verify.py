@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.datasets.running import concurrency_for, settings_given
 from dtool_ecs_flows.datasets.sources import EcsSource, Source, open_source
 from dtool_ecs_flows.errors import (
+    AccessDeniedError,
     CorruptItemError,
     CredentialsError,
     ManifestError,
@@ -17,12 +19,14 @@ from dtool_ecs_flows.errors import (
     NoSuchKeyError,
     StoppedError,
     StoreError,
+    UnavailableError,
     UnsafeNameError,
 )
 from dtool_ecs_flows.items import ItemSource, receive
 from dtool_ecs_flows.models import Finding, FindingKind, Item, ProgressCallback, VerifyReport
 from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import Transfer
 
 
@@ -40,7 +44,8 @@ def verify_dataset(
 
     What is wrong comes back as findings, each kind apart; nothing is changed. What could not be read because the
     store was not to be reached is "not verified", which is not "corrupt". An item whose hash differs is read once
-    more before it is called corrupt.
+    more before it is called corrupt. When the store is gone for longer than requests are tried again (minutes, not only
+    for one item), the rest is "not verified" without being tried.
 
     Args:
         uri: URI of the dataset.
@@ -143,7 +148,13 @@ def _content(
     item_source = source.item_source()
     jobs = sorted(items, key=lambda item: -item.size)
     meter = transfer.meter = Meter(items, progress) if progress is not None else None
-    for item, result in transfer.each(jobs, lambda item: _hash(item, item_source, transfer)):
+    outage = _Outage(source, transfer)
+
+    def work(item: Item) -> None:
+        with outage.noticed():
+            _hash(item, item_source, transfer)
+
+    for item, result in transfer.each(jobs, work):
         if isinstance(result, CorruptItemError):
             findings.append(
                 Finding(
@@ -167,6 +178,37 @@ def _content(
     if meter is not None:
         meter.finish()
     return findings, bytes_read
+
+
+class _Outage:
+    """Tells a store that is gone from an item that cannot be read, so that not every item waits for minutes in vain."""
+
+    def __init__(self, source: Source, transfer: Transfer) -> None:
+        self._source = source
+        self._transfer = transfer
+        self._gone = threading.Event()
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Read an item within; where that fails, ask the store for something else."""
+        self._check()
+        try:
+            with heed(self._check):  # ends the attempts at other items, too
+                yield
+        except UnavailableError:
+            if isinstance(self._source, EcsSource):
+                stored = self._source.stored
+                try:
+                    with heed(self._check), suppress(NoSuchKeyError, AccessDeniedError):
+                        stored.store.head(stored.keys.admin_metadata)
+                except UnavailableError:
+                    self._gone.set()
+            raise
+
+    def _check(self) -> None:
+        self._transfer.check()
+        if self._gone.is_set():
+            raise UnavailableError(f"not tried: the store of {self._source.uri} cannot be reached")
 
 
 def _hash(item: Item, source: ItemSource, transfer: Transfer) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from dtool_ecs_flows import BucketSettings, copy_dataset, delete_dataset, list_datasets
-from dtool_ecs_flows.errors import DatasetDiffersError, NoSuchBucketError, NotADatasetError, SettingsError
+from dtool_ecs_flows.errors import DatasetDiffersError, NoSuchBucketError, NotADatasetError, SettingsError, StoppedError
+from tests.conformance.helpers import changed
+from tests.conformance.recorder import Recorded, recording
 from tests.independent import CONTENTS, Raw, bucket_dataset, disk_dataset, identifier
 from tests.servers import S3Server
 
@@ -125,6 +128,33 @@ def test_while_it_is_deleted_it_is_no_frozen_dataset(
 
     assert not raw.is_frozen(uuid)
     assert "frozen_at" not in raw.json(f"{uuid}/dtool")
+
+
+def test_a_deletion_can_be_stopped(rclone_bucket: BucketSettings) -> None:
+    """After the first thousand objects the rest is there, and it is no frozen dataset; the same call ends it."""
+    raw = Raw(rclone_bucket)
+    uuid = bucket_dataset(raw, {f"{number}": b"" for number in range(1005)})
+    uri = f"{rclone_bucket.base_uri}/{uuid}"
+    count = len(raw.listed())
+    stop = threading.Event()
+
+    def stop_after_the_first(request: Recorded) -> None:
+        if request.method == "POST":
+            stop.set()
+
+    with recording(rclone_bucket.endpoint) as recorder:
+        recorder.script = stop_after_the_first
+        slowly = changed(rclone_bucket, endpoint=recorder.endpoint)
+        with pytest.raises(StoppedError):
+            delete_dataset(uri, "penguins", settings=slowly, stop=stop)
+    assert len(raw.listed()) == count - 1000
+    assert not raw.is_frozen(uuid)
+
+    with pytest.raises(StoppedError):
+        delete_dataset(uri, "penguins", settings=rclone_bucket, stop=stop)
+    assert len(raw.listed()) == count - 1000
+    delete_dataset(uri, "penguins", settings=rclone_bucket)
+    assert raw.listed() == []
 
 
 @pytest.mark.parametrize("left", ["half of the items", "no item", "dtool only", "registration only"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from dtool_ecs_flows import BucketSettings, list_datasets
-from dtool_ecs_flows.errors import NoSuchBucketError, NotADatasetError, SettingsError, UnsafeNameError
+from dtool_ecs_flows.errors import NoSuchBucketError, NotADatasetError, SettingsError, StoppedError, UnsafeNameError
 from tests.conformance.helpers import changed
 from tests.conformance.recorder import Recorded, recording
 from tests.independent import Raw, bucket_dataset, disk_dataset, disk_path
@@ -255,3 +256,15 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         list_datasets(str(tmp_path / "nowhere"))
     with pytest.raises(NotADatasetError, match=r"is ecs://my-bucket$"):
         list_datasets("my-bucket")
+
+
+def test_a_listing_can_be_stopped(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Of a bucket and of a folder; half a listing is none."""
+    bucket_dataset(Raw(rclone_bucket))
+    disk_dataset(tmp_path, {"a": b"1"})
+    stop = threading.Event()
+    stop.set()
+
+    for base_uri in (rclone_bucket.base_uri, str(tmp_path)):
+        with pytest.raises(StoppedError):
+            list_datasets(base_uri, settings=rclone_bucket, stop=stop)

@@ -280,6 +280,32 @@ def test_an_item_that_cannot_be_reached_is_not_called_corrupt(
     assert (report.ok, report.bytes_read) == (False, TOTAL)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_while_a_store_is_down_not_every_item_is_waited_for(rclone_bucket: BucketSettings) -> None:
+    """When it has gone for good, the items that were not read are told as such, and most of them are not even tried."""
+    contents = {f"item {number}": b"%d" % number for number in range(60)}
+    uuid = bucket_dataset(Raw(rclone_bucket), contents)
+    names = {identifier(relpath): relpath for relpath in contents}
+    tried: set[str] = set()
+
+    def go_down(request: Recorded) -> Answer | None:
+        tried.update(name for key, name in names.items() if key in request.target)
+        return Answer(500, "InternalError") if len(tried) > 20 else None
+
+    with recording(rclone_bucket.endpoint) as recorder:
+        recorder.script = go_down
+        report = verify_dataset(
+            f"{rclone_bucket.base_uri}/{uuid}",
+            settings=changed(rclone_bucket, endpoint=recorder.endpoint),
+            concurrency=2,
+        )
+
+    assert {finding.kind for finding in report.findings} == {"not verified"}
+    assert len(contents) - 20 <= len(report.findings) <= len(contents) - 18
+    assert len(tried) <= 24
+    assert sum("not tried" in finding.message for finding in report.findings) >= 30
+
+
 def test_a_bit_that_flips_on_the_way_is_no_damage(rclone_bucket: BucketSettings) -> None:
     """Bytes that are wrong once, and right when they are read again, were wrong on the wire only."""
     uuid = bucket_dataset(Raw(rclone_bucket), CONTENTS)
