@@ -161,22 +161,6 @@ def test_stopping_before_the_start_writes_no_item(bucket: BucketSettings, tmp_pa
     assert not [key for key in Raw(bucket).listed() if "/data/" in key]
 
 
-def test_a_large_item_that_is_stopped_leaves_no_parts_behind(rgw_bucket: BucketSettings, tmp_path: Path) -> None:
-    """Parts of an upload that nobody will complete cost space unseen: they are thrown away."""
-    stop = threading.Event()
-    source = disk_dataset(tmp_path, {"large": noise(100 * MIB), "small": b"1"})
-
-    def soon(progress: Progress) -> None:
-        threading.Timer(0.05, stop.set).start()
-
-    with pytest.raises(StoppedError):
-        copy_dataset(source, rgw_bucket.base_uri, settings=rgw_bucket, concurrency=2, progress=soon, stop=stop)
-
-    raw = Raw(rgw_bucket)
-    assert raw.uploads() == []
-    assert len([key for key in raw.listed() if "/data/" in key]) == 1
-
-
 SCRIPT = """
 import sys, time
 from dtool_ecs_flows import copy_dataset
