@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from benchmarks.measuring import ROOT
 from benchmarks.scenarios import SCENARIOS, quick
 
 RESULTS = Path(__file__).with_name("results")
+BEGUN = time.monotonic()
 SCRATCH = ROOT / ".cache" / "bench"
 
 
@@ -47,7 +49,7 @@ def main() -> None:
 
 
 def _say(line: str) -> None:
-    print(f"  {line}", file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - BEGUN:6.0f} s  {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,10 @@ class Client:
         """What exactly is measured."""
         raise NotImplementedError
 
+    def can(self, operation: str) -> bool:
+        """Whether it knows an operation."""
+        return hasattr(self, operation)
+
     def job(self, operation: str, place: Place) -> Job:
         """Return the process that does an operation."""
         make: Callable[[Place], Job] = getattr(self, operation)

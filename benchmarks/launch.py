@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 
 def launch(job: dict[str, Any]) -> dict[str, Any]:
-    """Run `command` with `environment` and `stdin`, and wait for its end; return its output and what it cost."""
+    """Run `command` with `environment` and `stdin`, for `timeout` seconds at most; return its output and its cost."""
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         stdin.write(job["stdin"].encode())
         stdin.seek(0)
@@ -23,7 +24,10 @@ def launch(job: dict[str, Any]) -> dict[str, Any]:
         streams = [(os.POSIX_SPAWN_DUP2, each.fileno(), number) for number, each in enumerate((stdin, stdout, stderr))]
         begun = time.perf_counter()
         child = os.posix_spawn(command[0], command, job["environment"], file_actions=streams)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+        signal.alarm(job["timeout"])
         _, status, usage = os.wait4(child, 0)
+        signal.alarm(0)
         seconds = time.perf_counter() - begun
         return {
             "status": os.waitstatus_to_exitcode(status),

@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = Path(__file__).with_name("launch.py")
-TIMEOUT_SECONDS = 900.0
+TIMEOUT_SECONDS = 300
 
 
 class ClientFailedError(RuntimeError):
@@ -53,17 +53,23 @@ def measure(job: Job) -> Measurement:
     """Run a job to its end.
 
     Raises:
-        ClientFailedError: It ended with another status than 0.
+        ClientFailedError: It ended with another status than 0, or was killed since it took TIMEOUT_SECONDS.
     """
     stdin = "" if job.request is None else json.dumps(job.request)
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(LAUNCH)],
-        input=json.dumps({"command": job.command, "environment": dict(job.environment), "stdin": stdin}),
+        input=json.dumps(
+            {
+                "command": job.command,
+                "environment": dict(job.environment),
+                "stdin": stdin,
+                "timeout": TIMEOUT_SECONDS,
+            }
+        ),
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
-        timeout=TIMEOUT_SECONDS,
     )
     cost = json.loads(done.stdout)
     if cost["status"]:

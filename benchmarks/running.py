@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +44,10 @@ class Bench:
                 requests, and is not timed.
         """
         server = self._start(scenario.server or self._server)
-        outcomes = {(client, operation): _empty(scenario, client, operation)
-                    for operation in scenario.operations for client in scenario.clients}  # fmt: skip
+        outcomes = {
+            name: {each: _empty(scenario, name, each) for each in scenario.operations if CLIENTS[name].can(each)}
+            for name in scenario.clients
+        }
         with ExitStack() as stack:
             endpoint = server.endpoint
             if scenario.latency_ms:
@@ -55,15 +57,9 @@ class Bench:
                 self._say(f"{scenario.name}: {f'round {number} of {rounds}' if number else 'warming up'}")
                 first = number % len(turns)
                 for turn in turns[first:] + turns[:first]:
-                    turn.take(
-                        {each: outcomes[turn.client.name, each] for each in scenario.operations}, endpoint, number
-                    )
-        for operation in scenario.operations:
-            for client in scenario.clients:
-                outcomes[client, operation].conclude(outcomes[scenario.clients[0], operation])
-        return ScenarioResult(
-            scenario.name, scenario.title, server.name, scenario.latency_ms, scenario.unit, list(outcomes.values())
-        )
+                    turn.take(outcomes[turn.client.name], endpoint, number)
+        in_order = [each for operation in scenario.operations for each in _of(operation, outcomes.values())]
+        return ScenarioResult(scenario.name, scenario.title, server.name, scenario.latency_ms, scenario.unit, in_order)
 
     def _start(self, name: str) -> S3Server:
         if name not in self._servers:
@@ -151,6 +147,14 @@ class _Turn:
             for used in (place.target, *place.home.iterdir()):
                 shutil.rmtree(used)
         return done
+
+
+def _of(operation: str, outcomes: Iterable[dict[str, Outcome]]) -> list[Outcome]:
+    """Return what each client that can has done, compared with the first."""
+    done = [each[operation] for each in outcomes if operation in each]
+    for outcome in done:
+        outcome.conclude(done[0])
+    return done
 
 
 def _empty(scenario: Scenario, client: str, operation: str) -> Outcome:

@@ -41,9 +41,12 @@ def down(request: dict[str, Any]) -> dict[str, Any]:
     """Get all objects into `folder`, each part hashed as it comes."""
     store, folder = _store(request), Path(request["folder"])
 
-    def get(part: tuple[str, int, int]) -> None:
-        key, offset, length = part
-        body = memoryview(obstore.get_range(store, key, start=offset, length=length))
+    def get(part: tuple[str, int, int, int]) -> None:
+        key, size, offset, length = part
+        if length == size:
+            body = memoryview(obstore.get(store, key).bytes())
+        else:
+            body = memoryview(obstore.get_range(store, key, start=offset, length=length))
         hashlib.md5(body)
         file = os.open(folder / key, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
@@ -54,7 +57,7 @@ def down(request: dict[str, Any]) -> dict[str, Any]:
     objects = [(each["path"], each["size"]) for page in obstore.list(store) for each in page]
     for parent in {(folder / key).parent for key, _ in objects}:
         parent.mkdir(parents=True, exist_ok=True)
-    parts = [(key, start, min(PART, size - start)) for key, size in objects for start in range(0, size, PART)]
+    parts = [(key, size, start, min(PART, size - start)) for key, size in objects for start in range(0, size, PART)]
     return _each(request, get, parts)
 
 
