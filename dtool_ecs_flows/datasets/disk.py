@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import secrets
 import shutil
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,6 +36,27 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ = 1024**2  # bytes at a time when a file that is there is hashed
 
 
+class _NewFile:
+    """A file that was not there before, written as it is told: Python's own files ask the disk three times more.
+
+    A write on a disk that gets full may take a part of the bytes and say nothing; here all are written, or it raises.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def write(self, data: Any) -> None:
+        """Write bytes after those that are there."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+
+    def close(self) -> None:
+        """End it; this too may find that the disk is full."""
+        os.close(self._file)
+
+
 class DiskDestination:
     """A dataset in a folder of a disk. Nothing is written through a symbolic link, or outside the folder."""
 
@@ -48,6 +71,10 @@ class DiskDestination:
         self._data = Path(self._broker._data_abspath)
         # Where dtoolcore keeps metadata of items until the freeze: on the same disk, and never part of the data.
         self._scratch = Path(self._broker._metadata_fragments_abspath)
+        self._new = False  # nothing can be there yet
+        self._folders: set[str] = set()  # that are there, and not by way of a symbolic link
+        self._prefix = f"part-{secrets.token_hex(8)}-"  # of temporary files
+        self._number = itertools.count()
 
     def existing(self) -> dict[str, Any] | None:
         """Return the administrative metadata of what is there; None where nothing is."""
@@ -75,6 +102,7 @@ class DiskDestination:
             raise StoreError(f"{self._root.parent} has {free} bytes free; the dataset needs {needed}")
         if self._root.exists():
             self._refuse_links()
+        self._new = there is None
         with self._telling_when_full():
             if there is None:
                 for folder in self._broker._essential_subdirectories:
@@ -101,52 +129,60 @@ class DiskDestination:
 
     def _put_admin(self, admin: Mapping[str, Any]) -> None:
         """Write the administrative metadata whole or not at all: without it, the rest could not be taken up again."""
-        with self._temporary() as (temporary, file):
+        with self._written_whole(self._broker.get_admin_metadata_key()) as file:
             file.write(json.dumps(dict(admin)).encode())
-            file.close()
-            os.replace(temporary, self._broker.get_admin_metadata_key())
 
     def put(self, item: Item, source: ItemSource, transfer: Transfer) -> tuple[Item, bool]:
         """Write one item unless the file is there with this size and hash."""
-        path = self._data / layout.check_relpath(item.relpath)
-        md5 = self._hash_of_file(path, item, source)
+        # Names of items are text: a `Path` for each is a tenth of what it takes to fetch a small one.
+        path = f"{self._data}/{layout.check_relpath(item.relpath)}"
+        md5 = "" if self._new else self._hash_of_file(path, item, source)
         if md5:
             return item.with_hash(md5), False
-        with self._telling_when_full(f"item {item.relpath!r} alone has {item.size}; "):
+        try:
             return item.with_hash(self._write(path, item, source, transfer)), True
+        except OSError as error:
+            raise self._told_when_full(error, f"item {item.relpath!r} alone has {item.size}; ") from None
 
     @contextmanager
-    def _telling_when_full(self, needed: str = "") -> Iterator[None]:
+    def _telling_when_full(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            free = shutil.disk_usage(self._root.parent).free
-            raise StoreError(
-                f"the disk of {self._root} is full: {free} bytes free; {needed}"
-                "the same call again goes on when there is room"
-            ) from None
+            raise self._told_when_full(error) from None
 
-    def _write(self, path: Path, item: Item, source: ItemSource, transfer: Transfer) -> str:
-        self._make_folder(path.parent, item.relpath)
-        with self._temporary() as (temporary, file):
+    def _told_when_full(self, error: OSError, needed: str = "") -> Exception:
+        if error.errno not in _FULL:
+            return error
+        free = shutil.disk_usage(self._root.parent).free
+        return StoreError(
+            f"the disk of {self._root} is full: {free} bytes free; {needed}"
+            "the same call again goes on when there is room"
+        )
+
+    def _write(self, path: str, item: Item, source: ItemSource, transfer: Transfer) -> str:
+        folder = path[: path.rindex("/")]
+        if folder not in self._folders:
+            self._make_folder(Path(folder), item.relpath)
+            self._folders.add(folder)
+        with self._written_whole(path) as file:
             md5 = receive(item, source, transfer, file)
-            file.close()
             if item.utc_timestamp > 0:
                 with suppress(OverflowError):  # a time that no file can have stays in the manifest
-                    os.utime(temporary, (item.utc_timestamp, item.utc_timestamp))
-            os.replace(temporary, path)  # takes the place of a symbolic link, never follows it
+                    os.utime(file.name, (item.utc_timestamp, item.utc_timestamp))
         return md5
 
-    def _hash_of_file(self, path: Path, item: Item, source: ItemSource) -> str:
+    def _hash_of_file(self, path: str, item: Item, source: ItemSource) -> str:
         """Return the MD5 of the file that is there where it is the item, else nothing."""
         try:
-            if path.is_symlink() or not path.is_file() or path.stat().st_size != item.size or not item.hash:
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != item.size or not item.hash:
                 return ""
             with open(path, "rb") as file:
                 total = hash_parts(source.hash_function, iter(lambda: file.read(_READ), b""))
-            return total.check(item, str(path))
+            return total.check(item, path)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
         except CorruptItemError:
             return ""  # left by an attempt that went wrong: fetched again
 
@@ -157,15 +193,19 @@ class DiskDestination:
             raise UnsafeNameError(f"relpath {relpath!r} would be written through a symbolic link in {self._data}")
 
     @contextmanager
-    def _temporary(self) -> Iterator[tuple[Path, Any]]:
-        path = self._scratch / f"part-{secrets.token_hex(8)}"
-        # Buffered, because a bare write on a disk that gets full may write a part and say nothing.
-        file = open(path, "xb")  # noqa: SIM115  # closed below, whatever happens
+    def _written_whole(self, path: str) -> Iterator[_NewFile]:
+        """Open a new file for writing, which gets this name once it is whole, and is gone if it does not get there."""
+        file = _NewFile(f"{self._scratch}/{self._prefix}{next(self._number)}")
         try:
-            yield path, file
-        finally:
-            file.close()
-            path.unlink(missing_ok=True)
+            try:
+                yield file
+            finally:
+                file.close()
+            os.replace(file.name, path)  # takes the place of a symbolic link, never follows it
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(file.name)
+            raise
 
     def put_readme(self, text: str) -> None:
         """Write the README."""
@@ -188,7 +228,7 @@ class DiskDestination:
         missing = {item.relpath: item.size for item in items.values()}
         differing: list[tuple[str, int | None, int | None]] = []
         for relpath in self._broker.iter_item_handles():
-            expected, actual = missing.pop(relpath, None), os.lstat(self._data / relpath).st_size
+            expected, actual = missing.pop(relpath, None), os.lstat(f"{self._data}/{relpath}").st_size
             if expected != actual:
                 differing.append((relpath, expected, actual))
         differing += [(relpath, expected, None) for relpath, expected in missing.items()]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import IO, Any
+from typing import Any, Protocol
 
 from dtool_ecs_flows.errors import CorruptItemError, StoppedError
 from dtool_ecs_flows.items.sources import ItemSource, Stream
@@ -19,7 +19,18 @@ _AT_ONCE = 6  # ranges of one item that are under way, or written and not hashed
 _READ = 1024**2  # bytes at a time when what was written is hashed
 
 
-def receive(item: Item, source: ItemSource, transfer: Transfer, file: IO[bytes] | None) -> str:
+class NewFile(Protocol):
+    """What an item is written to: open for writing, and empty."""
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+
+    def write(self, data: Any, /) -> object:
+        """Write bytes after those that are there."""
+
+
+def receive(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | None) -> str:
     """Read an item, write it to a file where one is given, and return its MD5.
 
     The file is new and has a name: a large item is written in ranges, many at once, each through a handle of its own,
@@ -42,7 +53,7 @@ def receive(item: Item, source: ItemSource, transfer: Transfer, file: IO[bytes] 
     return read_through(item, source, transfer, take)
 
 
-def _receive_whole(item: Item, source: ItemSource, transfer: Transfer, file: IO[bytes] | None) -> str:
+def _receive_whole(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | None) -> str:
     read, total = source.open_reader(item), source.hash()
     with transfer.hold(item.size):
         data = read(0, item.size)
