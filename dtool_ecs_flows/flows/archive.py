@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.flows.copying import MAX_AT_ONCE, choose, copy_all, pool
+from dtool_ecs_flows.flows.copying import CopyOptions, choose, copy_all, pool
 from dtool_ecs_flows.outcomes import RunReport
 from dtool_ecs_flows.tasks import list_datasets
 
@@ -24,10 +24,8 @@ Copies datasets into a bucket: all of a source, or those that are named.
 """
 
 
-class ArchiveOptions(BaseModel):
+class ArchiveOptions(CopyOptions):
     """How to archive."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     datasets: list[str] = Field(
         default=[],
@@ -35,25 +33,11 @@ class ArchiveOptions(BaseModel):
         description="Names, UUIDs or URIs. With none given, every dataset of the source is archived.",
         json_schema_extra={"position": 0},
     )
-    dry_run: bool = Field(
-        default=False,
-        title="Dry run",
-        description="Show what would be copied, and copy nothing.",
-        json_schema_extra={"position": 1},
-    )
     metadata_that_differs: Literal["report", "update"] = Field(
         default="report",
         title="README, tags and annotations that differ in the bucket",
         description="Report them, or make them in the bucket what they are at the source.",
-        json_schema_extra={"position": 2},
-    )
-    at_once: int = Field(
-        default=4,
-        ge=1,
-        le=MAX_AT_ONCE,
-        title="Datasets at once",
-        description="How many datasets are copied at the same time, each with the bucket's number of connections.",
-        json_schema_extra={"position": 3},
+        json_schema_extra={"position": 1},
     )
 
 

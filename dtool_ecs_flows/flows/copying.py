@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import BaseModel, ConfigDict, Field
 
 from dtool_ecs_flows.artifacts import artifact_key, run_headline, run_markdown
 from dtool_ecs_flows.blocks import EcsBucket
@@ -26,13 +27,35 @@ from dtool_ecs_flows.outcomes import DatasetOutcome, RunFailedError, RunReport
 from dtool_ecs_flows.tasks import copy_dataset, list_datasets, stops_with_flow
 from dtool_ecs_flows.words import one_line
 
-__all__ = ["MAX_AT_ONCE", "choose", "copy_all", "pool"]
+__all__ = ["MAX_AT_ONCE", "CopyOptions", "choose", "copy_all", "pool"]
 
 MAX_AT_ONCE = 32
 """Datasets that can be copied at once in one flow run: the size of its pool of threads."""
 
 CONCERNS_ALL = (SettingsError, CredentialsError, NoSuchBucketError)
 """Errors that the next dataset would meet too: what is not begun yet is not tried."""
+
+
+class CopyOptions(BaseModel):
+    """What can be chosen wherever datasets are copied; in a form each flow's own comes before it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dry_run: bool = Field(
+        default=False,
+        title="Dry run",
+        description="Show what would be copied, and copy nothing.",
+        json_schema_extra={"position": 10},
+    )
+    at_once: int = Field(
+        default=4,
+        ge=1,
+        le=MAX_AT_ONCE,
+        title="Datasets at once",
+        description="How many datasets are copied at the same time, each with the bucket's number of connections.",
+        json_schema_extra={"position": 11},
+    )
+
 
 _Copies: TypeAlias = dict[PrefectFuture[CopyReport], DatasetInfo]
 

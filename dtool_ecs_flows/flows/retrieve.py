@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict, Field
 
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.flows.copying import MAX_AT_ONCE, choose, copy_all, pool
+from dtool_ecs_flows.flows.copying import CopyOptions, choose, copy_all, pool
 from dtool_ecs_flows.outcomes import RunReport
 from dtool_ecs_flows.tasks import list_datasets
 
@@ -21,25 +20,8 @@ Copies datasets out of a bucket to a folder or another dtool base URI.
 """
 
 
-class RetrieveOptions(BaseModel):
+class RetrieveOptions(CopyOptions):
     """How to retrieve."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dry_run: bool = Field(
-        default=False,
-        title="Dry run",
-        description="Show what would be copied, and copy nothing.",
-        json_schema_extra={"position": 0},
-    )
-    at_once: int = Field(
-        default=4,
-        ge=1,
-        le=MAX_AT_ONCE,
-        title="Datasets at once",
-        description="How many datasets are copied at the same time, each with the bucket's number of connections.",
-        json_schema_extra={"position": 1},
-    )
 
 
 DEFAULTS = RetrieveOptions()
