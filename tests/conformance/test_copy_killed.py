@@ -44,8 +44,7 @@ def kill_again_and_again(server: S3Server, folder: Path, *, kills: int, large: t
     sys.stderr.write(f"KILL_SEED={seed} has it again\n")
     chance = random.Random(seed)
     sizes = [*large, *(chance.randrange(50_000) for _ in range(small))]
-    contents = {f"{number:04}.bin": noise(size, number) for number, size in enumerate(sizes)}
-    source = disk_dataset(folder / "in", contents)
+    source = disk_dataset(folder / "in", {f"{n:04}.bin": noise(size, n) for n, size in enumerate(sizes)})
     size, most = sum(sizes), 2 * sum(sizes) // kills
     reference = new_bucket(server)
     copy_dataset(source, reference.base_uri, settings=reference)
