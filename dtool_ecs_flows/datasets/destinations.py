@@ -131,6 +131,7 @@ class EcsDestination:
                 item.size,
                 layout.item_metadata(item.relpath, item.hash),
                 submit=transfer.submit_part,
+                copied=lambda length: transfer.moved(item, length),
             )
         except NoSuchKeyError:
             raise CorruptItemError(item.relpath, expected="an object", actual="none", where=source.where) from None

@@ -19,7 +19,7 @@ from dtool_ecs_flows.store import client, failures
 from dtool_ecs_flows.store.fast import FAILURES
 from dtool_ecs_flows.store.flow import Flow, TakerError, byte_range
 from dtool_ecs_flows.store.multipart import Uploads
-from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of
+from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of, made_etag
 
 logger = logging.getLogger(__name__)
 
@@ -217,10 +217,12 @@ class Store(Uploads):
         metadata: Mapping[str, str],
         *,
         submit: Callable[[Callable[[], str]], Future[str]] | None = None,
+        copied: Callable[[int], None] | None = None,
     ) -> None:
         """Copy an object of `size` bytes from another bucket of this endpoint, on the server, with new metadata.
 
         Above `MULTIPART_COPY_ABOVE` it goes in parts: they run where `submit` runs them, else one after the other here.
+        `copied` is then called with the length of each part that is done.
         """
         origin = {"Bucket": source.bucket, "Key": source_key}
         if size <= MULTIPART_COPY_ABOVE:
@@ -230,7 +232,7 @@ class Store(Uploads):
                 "MetadataDirective": "REPLACE",
                 "Metadata": dict(metadata),
             }
-            self._call("CopyObject", key, whole, _copied_etag)
+            self._call("CopyObject", key, whole, made_etag)
             return
         upload = self.begin_upload(key, metadata)
 
@@ -245,7 +247,10 @@ class Store(Uploads):
 
             def copy() -> str:
                 failures.check_stop()
-                return self._call("UploadPartCopy", key, params, _copied_etag)
+                etag = self._call("UploadPartCopy", key, params, made_etag)
+                if copied is not None:
+                    copied(end - offset)
+                return etag
 
             return copy
 
@@ -329,12 +334,6 @@ class Store(Uploads):
 
 def _nothing(_: dict[str, Any]) -> None:
     return None
-
-
-def _copied_etag(response: dict[str, Any]) -> str:
-    """Return what stands in the body alone: an answer without it tells of no copy."""
-    result = response.get("CopyPartResult") or response["CopyObjectResult"]
-    return str(result["ETag"]).strip('"')
 
 
 def _at_once(work: Callable[[], str]) -> Future[str]:

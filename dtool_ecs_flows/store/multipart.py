@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dtool_ecs_flows.errors import NoSuchKeyError, NoSuchUploadError, StoreError
-from dtool_ecs_flows.store.objects import etag_of, info_of
+from dtool_ecs_flows.store.objects import etag_of, info_of, made_etag
 from dtool_ecs_flows.store.requests import Requests
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Uploads(Requests):
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
         params = {"Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
         try:
-            self._call("CompleteMultipartUpload", key, params, _nothing)
+            self._call("CompleteMultipartUpload", key, params, made_etag)
         except NoSuchUploadError:
             with suppress(NoSuchKeyError):
                 info = self._call("HeadObject", key, {"Key": key}, functools.partial(info_of, key))

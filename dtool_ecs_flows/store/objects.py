@@ -62,3 +62,17 @@ def metadata_of(headers: Mapping[str, str], without: Collection[str] = ()) -> di
 def etag_of(response: dict[str, Any]) -> str:
     """Return the ETag in an answer, unquoted and in lower case."""
     return str(response.get("ETag", "")).strip('"').lower()
+
+
+def made_etag(response: dict[str, Any]) -> str:
+    """Return the ETag of what a store made of what it holds, which stands in the body of its answer.
+
+    Such an answer begins with status 200 before the store knows how it ends.
+
+    Raises:
+        OSError: there is none: the answer was cut short, or is no store's.
+    """
+    result = response.get("CopyObjectResult") or response.get("CopyPartResult") or response
+    if "ETag" not in result:  # it may be empty: a RADOS Gateway says so of an object that it made of parts
+        raise OSError("no ETag in the answer")
+    return etag_of(result)
