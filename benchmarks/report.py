@@ -55,7 +55,7 @@ def as_text(result: ScenarioResult) -> str:
             cells = [cell.rjust(width) if column else cell.ljust(width)
                      for column, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
             lines.append("  " + "  ".join(cells))
-    lines += [f"  ! {each.client}, {each.operation}: {line}" for each in result.outcomes for line in each.failures]
+    lines += [f"  ! {line}" for line in _failures(result)]
     return "\n".join(lines)
 
 
@@ -73,8 +73,7 @@ def as_markdown(run: Run) -> str:
             head = (OPERATIONS[operation], *HEADINGS[1:])
             lines += [_row(head), _row(("---", *["---:"] * (len(HEADINGS) - 1)))]
             lines += [*map(_row, _rows(result, operation)), ""]
-        lines += [f"- {each.client}, {each.operation}: {' '.join(line.split())[:300]}"
-                  for each in result.outcomes for line in each.failures]  # fmt: skip
+        lines += [f"- {line}" for line in _failures(result)]
     lines += ["### Targets", "", _row(("target", "wanted", "measured", "")), _row(("---", "---:", "---:", "---"))]
     lines += [_row(each.cells()) for each in targets.compare(run.scenarios)]
     lines += ["", "### Where and with what", ""]
@@ -84,6 +83,12 @@ def as_markdown(run: Run) -> str:
 
 def _title(result: ScenarioResult) -> str:
     return f"{result.title} ({result.unit}, {result.server})"
+
+
+def _failures(result: ScenarioResult) -> list[str]:
+    """What went wrong, the last line of each; the JSON has all of it."""
+    failed = [(each, text.splitlines()[-1]) for each in result.outcomes for text in each.failures]
+    return [f"{each.client}, {each.operation}: {line[:300]}" for each, line in failed]
 
 
 def _rows(result: ScenarioResult, operation: str) -> list[tuple[str, ...]]:

@@ -108,7 +108,8 @@ class _Turn:
                 except ClientFailedError as error:
                     outcome.failures.append(f"round {number}: {error}")
                     break
-                place = replace(place, uri=done.answer.get("uri", place.uri))
+                if operation in ("up", "create"):
+                    place = replace(place, uri=done.answer.get("uri", ""))
                 if number:
                     _add(outcome, done, number)
         finally:
