@@ -22,7 +22,6 @@ from obstore.store import S3Store
 
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, metadata_of
-from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, metadata_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -36,10 +35,6 @@ CHUNK = 1024**2
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
 _FOLLOWED = ("AWS_CHECKSUM_ALGORITHM", "AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")
-
-_OTHER_ATTRIBUTES = frozenset(
-    {"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Storage-Class"}
-)
 
 _OTHER_ATTRIBUTES = frozenset(
     {"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Storage-Class"}
@@ -80,14 +75,6 @@ class FastLane:
     def get(self, key: str) -> memoryview:
         """Return a whole object's bytes."""
         return memoryview(obstore.get(self._open(), key).bytes())
-
-    def get_object(self, key: str) -> StoredObject:
-        """Return a small object whole, with its user metadata."""
-        result = obstore.get(self._open(), key)
-        meta, metadata = result.meta, metadata_of(dict(result.attributes), _OTHER_ATTRIBUTES)
-        body = bytes(result.bytes())
-        etag = (meta["e_tag"] or "").strip('"').lower()
-        return StoredObject(body, ObjectInfo(key, len(body), etag, meta["last_modified"].timestamp(), metadata))
 
     def get_object(self, key: str) -> StoredObject:
         """Return a small object whole, with its user metadata."""
