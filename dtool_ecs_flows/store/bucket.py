@@ -20,6 +20,7 @@ from dtool_ecs_flows.store.fast import FAILURES
 from dtool_ecs_flows.store.flow import Flow, TakerError, byte_range
 from dtool_ecs_flows.store.multipart import Uploads
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of, made_etag
+from dtool_ecs_flows.store.pages import OBJECTS
 
 logger = logging.getLogger(__name__)
 
@@ -160,13 +161,7 @@ class Store(Uploads):
             if token:
                 params["ContinuationToken"] = token
             page = self._call("ListObjectsV2", prefix, params, lambda response: response)
-            for entry in page.get("Contents", ()):
-                yield ObjectInfo(
-                    key=entry["Key"],
-                    size=int(entry["Size"]),
-                    etag=entry.get("ETag", "").strip('"').lower(),
-                    last_modified=entry["LastModified"].timestamp(),
-                )
+            yield from page[OBJECTS]
             if not page.get("IsTruncated"):
                 return
             last, token = token, page.get("NextContinuationToken", "")

@@ -15,6 +15,7 @@ import botocore.session
 from botocore.config import Config
 
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import pages
 
 
 def build(settings: BucketSettings) -> Any:
@@ -33,6 +34,7 @@ def build(settings: BucketSettings) -> Any:
     # ECS wants Content-MD5 where S3 requires a checksum; today's boto3 sends a newer one instead, whatever it is told.
     for operation in ("DeleteObjects", "PutObjectAcl"):
         client.meta.events.register(f"before-call.s3.{operation}", _send_content_md5)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", pages.take_objects)
     if settings.namespace:
         # before-call, so that SigV4 signs it; a presigned URL does not pass here and stays usable by a browser.
         client.meta.events.register(
