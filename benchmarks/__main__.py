@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import report, running, servers
+from benchmarks import machine, report, running, servers
 from benchmarks.measuring import ROOT
 from benchmarks.scenarios import SCENARIOS, quick
 
@@ -42,6 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch, ExitStack() as stack:
         bench = running.Bench(Path(scratch), arguments.server, _say, stack)
         for scenario in scenarios:
+            if scenario.memory > machine.free_memory():
+                _say(f"{scenario.name}: left out, since it needs {scenario.memory / 2**30:.1f} GiB of free memory")
+                continue
             run.scenarios.append(bench.run(scenario, rounds))
             print(report.as_text(run.scenarios[-1]), flush=True)
     print(report.targets_as_text(run.scenarios))

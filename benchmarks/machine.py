@@ -22,6 +22,11 @@ def describe() -> dict[str, str]:
     }
 
 
+def free_memory() -> int:
+    """Return how many bytes of memory are available now."""
+    return int(_first(r"^MemAvailable:\s+(\d+) kB$", "/proc/meminfo") or 0) * 1024
+
+
 def _first(pattern: str, path: str) -> str:
     found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
     return found[1] if found else ""

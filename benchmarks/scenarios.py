@@ -55,6 +55,11 @@ class Scenario:
     server: str = ""
     """Where it must be another server than that of the whole run."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it needs: the gateway keeps what is stored in memory, and takes about twice as much."""
+        return 3 * self.files.bytes
+
     def among(self, clients: str) -> Scenario:
         """Return the scenario with its first client and those that are named, by commas; no name means all."""
         named = [each.strip() for each in clients.split(",") if each.strip()]
