@@ -18,7 +18,7 @@ from benchmarks.scenarios import MIB, Scenario
 from tests.proxy import counting_proxy
 from tests.servers import S3Server
 
-SETTLE_SECONDS = 4.0
+SETTLE_SECONDS = 3.0
 """After much was deleted: the gateway gives the room back behind the scenes, with work that others would pay for."""
 
 Say = Callable[[str], None]
