@@ -3,7 +3,7 @@
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
-from dtool_ecs_flows.datasets.listing import list_datasets
+from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 
@@ -12,6 +12,7 @@ __all__ = [
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "iter_datasets",
     "list_datasets",
     "new_dataset",
     "verify_dataset",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dtool_ecs_flows import BucketSettings, list_datasets
+from dtool_ecs_flows import BucketSettings, iter_datasets, list_datasets
 from dtool_ecs_flows.errors import NoSuchBucketError, NotADatasetError, SettingsError, StoppedError, UnsafeNameError
 from tests.conformance.helpers import changed
 from tests.conformance.recorder import Recorded, recording
@@ -268,3 +268,39 @@ def test_a_listing_can_be_stopped(rclone_bucket: BucketSettings, tmp_path: Path)
     for base_uri in (rclone_bucket.base_uri, str(tmp_path)):
         with pytest.raises(StoppedError):
             list_datasets(base_uri, settings=rclone_bucket, stop=stop)
+
+
+def test_one_after_the_other_they_are_those_of_the_list(bucket: BucketSettings, tmp_path: Path) -> None:
+    """Without the UUIDs that stand alone, in whatever order; a folder too."""
+    raw = Raw(bucket)
+    for name in ("a", "b", "c"):
+        bucket_dataset(raw, name=name, prefix="u/", tags=["raw"])
+    raw.put(f"dtool-{NOBODY}", b"")
+    disk_dataset(tmp_path, {"a": b"1"})
+
+    for base_uri in (bucket.base_uri, str(tmp_path)):
+        found = list(iter_datasets(base_uri, settings=bucket, tags=True))
+        assert found
+        assert sorted(found, key=str) == sorted(list_datasets(base_uri, settings=bucket, tags=True).datasets, key=str)
+
+
+def test_what_is_left_early_is_not_read(rclone_bucket: BucketSettings) -> None:
+    """A program that has found what it looks for closes the iteration; a few datasets are read ahead of it."""
+    raw = Raw(rclone_bucket)
+    for number in range(20):
+        bucket_dataset(raw, name=f"{number}")
+
+    with recording(rclone_bucket.endpoint) as recorder:
+        settings = changed(rclone_bucket, endpoint=recorder.endpoint)
+        found = iter_datasets(settings.base_uri, settings=settings, concurrency=2)
+        assert next(found).type == "dataset"
+        found.close()
+
+        assert len(recorder.requests) <= 1 + 2 * 2 + 2
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("dtool-ecs-item")]
+
+
+def test_a_wrong_base_uri_is_told_before_the_first_is_asked_for(rclone_bucket: BucketSettings) -> None:
+    """Where it was called, not somewhere in a loop."""
+    with pytest.raises(NotADatasetError):
+        iter_datasets(f"{rclone_bucket.base_uri}/{NOBODY}", settings=rclone_bucket)
