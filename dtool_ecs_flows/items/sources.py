@@ -11,6 +11,7 @@ from dtool_ecs_flows.errors import CorruptItemError, NoSuchKeyError
 from dtool_ecs_flows.hashing import ItemHash
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
+from dtool_ecs_flows.transfer import SINGLE_PUT
 
 Stream = Callable[[int, int, Callable[[Any], None]], None]
 """`stream(offset, length, take)` hands exactly these bytes of an item to `take`, in order, a chunk at a time."""
@@ -58,9 +59,11 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
     """Return the source of the items of a dataset in a bucket."""
 
     def open_reader(item: Item) -> Callable[[int, int], Any]:
-        key = dataset.keys.item(item.identifier)
+        key, stream = dataset.keys.item(item.identifier), open_stream(item)
 
-        def read(offset: int, length: int) -> memoryview:
+        def read(offset: int, length: int) -> bytearray | memoryview:
+            if length > SINGLE_PUT:  # a part, into a buffer that can be sent as it is: a copy would be in memory too
+                return _filled(stream, offset, length)
             try:
                 data = dataset.store.read(key, offset, length, item.size)
             except NoSuchKeyError:
@@ -87,6 +90,18 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
     return ItemSource(
         open_reader, open_stream=open_stream, hash_function=hash_function, where=dataset.uri, dataset=dataset
     )
+
+
+def _filled(stream: Stream, offset: int, length: int) -> bytearray:
+    buffer, filled = bytearray(length), 0
+
+    def take(chunk: Any) -> None:
+        nonlocal filled
+        buffer[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+
+    stream(offset, length, take)
+    return buffer
 
 
 def _missing(item: Item, where: str) -> CorruptItemError:
