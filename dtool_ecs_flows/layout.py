@@ -102,7 +102,7 @@ def check_relpath(relpath: str) -> str:
         problem = "holds a NUL character"
     elif relpath.startswith("/"):
         problem = "is absolute"
-    elif ".." in re.split(r"[/\\]", relpath):
+    elif ".." in relpath and ".." in re.split(r"[/\\]", relpath):
         problem = "leaves the dataset ('..')"
     else:
         try:

@@ -121,13 +121,15 @@ def read_file(path: str | os.PathLike[str], relpath: str) -> Callable[[int, int]
 
     def read(offset: int, length: int) -> bytes:
         try:
-            with open(path, "rb", buffering=0) as file:
-                file.seek(offset)
-                data = file.read(length)
-                while len(data) < length and (more := file.read(length - len(data))):  # one read may bring less
-                    data += more
+            file = os.open(path, os.O_RDONLY)  # Python's own files ask the disk twice as often
         except FileNotFoundError:
             raise CorruptItemError(relpath, expected="a file", actual="none", where=str(path)) from None
+        try:
+            data = os.pread(file, length, offset)
+            while len(data) < length and (more := os.pread(file, length - len(data), offset + len(data))):
+                data += more  # one read may bring less
+        finally:
+            os.close(file)
         if len(data) != length:
             expected, actual = f"at least {offset + length} bytes", f"{offset + len(data)} bytes"
             raise CorruptItemError(relpath, expected=expected, actual=actual, where=str(path))
