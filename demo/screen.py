@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from dtool_ecs_flows.models import ProgressCallback
+from dtool_ecs_flows.progress import summary
 from dtool_ecs_flows.words import human_seconds
 
 ACCENT = "cyan"
@@ -31,13 +33,13 @@ class Screen:
         self._console.print(Panel(subtitle, title=f"[bold]{text}[/bold]", border_style=ACCENT, expand=False))
 
     @contextmanager
-    def step(self, what: str, how: str) -> Iterator[None]:
-        """Announce a step, show that it runs, and how long it took."""
+    def step(self, what: str, how: str) -> Iterator[ProgressCallback]:
+        """Announce a step, show that it runs, how far it has come where it tells that, and how long it took."""
         number = next(self._numbers)
         self._console.print(f"\n[bold {ACCENT}]{number}  {what}[/]  [dim]{escape(how)}[/]")
         begun = time.monotonic()
-        with self._console.status(f"[dim]{what} …[/]"):
-            yield
+        with self._console.status(f"[dim]{what} …[/]") as status:
+            yield lambda progress: status.update(f"[dim]{what} … {summary(progress)}[/]")
         self._console.print(f"   [green]✓[/] [dim]{human_seconds(time.monotonic() - begun)}[/]")
 
     def say(self, text: str) -> None:

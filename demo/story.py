@@ -65,8 +65,9 @@ def there_and_back(screen: Screen, folder: Path, data: Path, name: str, bucket: 
     """Do the main job, from the files to the bucket and back."""
     local = f"file://{folder / 'datasets'}"
 
-    with screen.step("Create", f"a dataset from the files: create_dataset({name!r}, …)"):
-        made = create_dataset(name, local, directory=data, readme="" if own else PENGUINS_README, tags=["demo"])
+    with screen.step("Create", f"a dataset from the files: create_dataset({name!r}, …)") as progress:
+        readme = "" if own else PENGUINS_README
+        made = create_dataset(name, local, directory=data, readme=readme, tags=["demo"], progress=progress)
     screen.say(f"{made.items} items, {human_bytes(made.bytes)}, frozen as [bold]{made.uuid}[/]")
 
     with screen.step("Archive", "the flow that runs every night: archive(folder, bucket)"):

@@ -269,7 +269,7 @@ class TaskProgress:
 
     def _send(self, progress: Progress, told: str) -> None:
         # The thread has to know the task run, which is in the context.
-        percent = round(100 * progress.fraction, 1)
+        percent = int(1000 * progress.fraction) / 10
         self._sending = self._thread.submit(copy_context().run, self._show, percent, f"{code(self._label)}: {told}")
 
     def _show(self, percent: float, description: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dtool_ecs_flows.models import Item, Progress, ProgressCallback, work_of
-from dtool_ecs_flows.words import human_bytes, human_seconds, one_line
+from dtool_ecs_flows.words import human_bytes, human_seconds, one_line, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DtoolProgressBar", "Meter", "dtool_progressbar", "progress_bar", "summary"]
 
 PAUSE = 0.1
-"""Seconds at least between a call of a callback and one that tells of parts only."""
+"""Seconds at least between a call of a callback and one that tells of parts only, and between two drawings."""
 
 PACE = 30.0
 """Seconds that the pace is measured over; half of the time since the start where that is longer."""
@@ -137,7 +137,9 @@ def summary(progress: Progress) -> str:
 def _told(progress: Progress, of: str) -> list[str]:
     """Return what a summary says, the most important last."""
     if progress.items_done == progress.items:
-        told = [f"{progress.items:,} items", human_bytes(progress.bytes), f"in {human_seconds(progress.seconds)}"]
+        told = [plural(progress.items, "item"), human_bytes(progress.bytes)]
+        if progress.seconds:  # else it was there
+            told.append(f"in {human_seconds(progress.seconds)}")
     else:
         told = [
             f"{progress.items_done:,}{of}{progress.items:,} items",
@@ -194,19 +196,25 @@ def progress_bar(label: str, console: Console | None = None) -> Iterator[Progres
     bar = Bar(
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=labels)),
         BarColumn(width),
-        TextColumn("{task.percentage:3.0f} %", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[percent]:3d} %", table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=True)),
         console=console,
     )
     with bar:
-        task = bar.add_task(label, total=1.0, told="")
+        task = bar.add_task(label, total=1.0, percent=0, told="")
+        next_time = 0.0
 
         def draw(progress: Progress) -> None:
+            nonlocal next_time
+            if progress.items_done < progress.items and time.monotonic() < next_time:
+                return
+            next_time = time.monotonic() + PAUSE
             told = _told(progress, "/")
             room = console.width - min(labels, cell_len(label)) - width - len("  100 %  ")
             while told and len(", ".join(told)) > room:
                 del told[0]
-            bar.update(task, completed=progress.fraction, told=", ".join(told))
+            # Not rounded up: 100 % means all.
+            bar.update(task, completed=progress.fraction, percent=int(100 * progress.fraction), told=", ".join(told))
 
         yield draw
 

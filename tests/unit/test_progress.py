@@ -181,6 +181,7 @@ def test_it_is_said_in_words() -> None:
     """Items, bytes, rate and time left, as far as they are known."""
     assert summary(HALF) == "1,200 of 2,000 items, 5.1 MB of 8.2 MB, 4.2 MB/s, 12 s left"
     assert summary(DONE) == "2,000 items, 8.2 MB, in 12.3 s, 4.2 MB/s"
+    assert summary(Progress(1, 1, 1500, 1500)) == "1 item, 1.5 kB"
     assert summary(Progress(0, 3, 0, 1500)) == "0 of 3 items, 0 B of 1.5 kB"
 
 
