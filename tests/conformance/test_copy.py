@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, transfer
 from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
+from tests.conformance.helpers import environment
 from tests.conftest import new_bucket
 from tests.independent import (
     CONTENTS,
@@ -201,9 +202,8 @@ def test_settings_are_found_in_the_environment(
     with pytest.raises(SettingsError, match=f"DTOOL_ECS_ENDPOINT_{bucket.bucket}"):
         copy_dataset(source, bucket.base_uri)
 
-    monkeypatch.setenv(f"DTOOL_ECS_ENDPOINT_{bucket.bucket}", bucket.endpoint)
-    monkeypatch.setenv(f"DTOOL_ECS_ACCESS_KEY_ID_{bucket.bucket}", bucket.access_key_id)
-    monkeypatch.setenv(f"DTOOL_ECS_SECRET_ACCESS_KEY_{bucket.bucket}", bucket.secret_access_key.get_secret_value())
+    for name, value in environment(bucket).items():
+        monkeypatch.setenv(name, value)
 
     assert Raw(bucket).is_frozen(copy_dataset(source, bucket.base_uri).uuid)
 

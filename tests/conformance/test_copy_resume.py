@@ -17,6 +17,7 @@ import pytest
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, list_datasets
 from dtool_ecs_flows.errors import CorruptItemError, EcsFlowsError, StoppedError, TransferError
 from dtool_ecs_flows.layout import item_metadata
+from tests.conformance.helpers import environment
 from tests.conftest import new_bucket
 from tests.independent import MIB, Raw, disk_dataset, disk_path, everything, identifier, md5, noise
 from tests.proxy import CountingProxy, counting_proxy
@@ -185,13 +186,10 @@ def test_a_killed_copy_is_no_dataset_and_can_be_finished(
         arguments = (copy_dataset(source, bucket.base_uri, settings=bucket).uri, str(out))
     else:
         arguments = (source, bucket.base_uri)
-    variables = {
-        f"DTOOL_ECS_ENDPOINT_{bucket.bucket}": bucket.endpoint,
-        f"DTOOL_ECS_ACCESS_KEY_ID_{bucket.bucket}": bucket.access_key_id,
-        f"DTOOL_ECS_SECRET_ACCESS_KEY_{bucket.bucket}": bucket.secret_access_key.get_secret_value(),
-    }
     command = [sys.executable, "-c", SCRIPT, *arguments]
-    with subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, **environment(bucket)}, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             if line.strip() == "5":
