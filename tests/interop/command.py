@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +60,10 @@ class Dtool:
 
     def run(self, *arguments: object, stdin: str = "") -> Said:
         """Run a command, whatever comes of it."""
-        variables = {key: value for key, value in os.environ.items() if not key.startswith(("DTOOL_", "AWS_"))}
         done = subprocess.run(
-            [str(environment("dtool-3.27", with_package=True) / "dtool"), *map(str, arguments)],
+            self._command(arguments),
             input=stdin,
-            env={**variables, "HOME": str(self.home), "LC_ALL": "C.UTF-8"},
+            env=self._environment(),
             cwd=self.home,
             capture_output=True,
             text=True,
@@ -69,6 +71,27 @@ class Dtool:
             timeout=120,
         )
         return Said(done.returncode, done.stdout, done.stderr)
+
+    def at_a_terminal(self, *arguments: object) -> str:
+        """Run a command that must succeed at a terminal, and return all that it drew there."""
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            self._command(arguments), env=self._environment(), cwd=self.home, stdout=theirs, stderr=theirs
+        ) as process:
+            os.close(theirs)
+            drawn = b""
+            with open(ours, "rb", buffering=0) as terminal, suppress(OSError):  # the end of a terminal is an error
+                while some := terminal.read(65536):
+                    drawn += some
+        assert process.returncode == 0, drawn.decode()
+        return drawn.decode()
+
+    def _command(self, arguments: Iterable[object]) -> list[str]:
+        return [str(environment("dtool-3.27", with_package=True) / "dtool"), *map(str, arguments)]
+
+    def _environment(self) -> dict[str, str]:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith(("DTOOL_", "AWS_"))}
+        return {**variables, "HOME": str(self.home), "LC_ALL": "C.UTF-8"}
 
     def __call__(self, *arguments: object, stdin: str = "") -> Said:
         """Run a command that must succeed, and have nothing to complain of."""

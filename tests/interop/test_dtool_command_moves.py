@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -41,6 +42,17 @@ def test_a_dataset_goes_in_and_comes_back(dtool: Dtool, shared: BucketSettings, 
 
     said = dtool.run("cp", source.uri, shared.base_uri)
     assert (said.status, said.err.splitlines()[-1]) == (2, f"Error: Dataset already exists: {inside}")
+
+
+def test_the_bar_of_a_copy_fills(dtool: Dtool, shared: BucketSettings, tmp_path: Path) -> None:
+    """At a terminal, cp into a bucket moves dtool's own bar a step for each item, and once more for the manifest."""
+    source = story.on_disk(tmp_path)
+    drawn = dtool.at_a_terminal("cp", source.uri, shared.base_uri)
+    percents = [int(percent) for percent in re.findall(r"(\d+)%", drawn)]
+    assert percents == sorted(percents)
+    assert len(set(percents)) == 2 * len(story.ITEMS) + 1
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert "Dataset copied to:" in drawn
 
 
 def test_an_interrupted_copy_is_resumed(dtool: Dtool, shared: BucketSettings, tmp_path: Path) -> None:
