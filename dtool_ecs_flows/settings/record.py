@@ -66,7 +66,7 @@ class BucketSettings(BaseModel):
     ca_bundle: Annotated[str, BeforeValidator(checks.to_path_text), AfterValidator(checks.check_ca_bundle)] = ""
     verify_tls: Annotated[bool, BeforeValidator(checks.strip)] = True
     concurrency: Annotated[int, BeforeValidator(checks.to_number), Field(ge=1, le=256)] = 16
-    max_requests_per_second: _Rate = 0.0
+    max_requests_per_second: _Rate = 0
     max_bytes_per_second: _Size = ByteSize(0)
     connect_timeout: _Seconds = 10.0
     read_timeout: _Seconds = 60.0

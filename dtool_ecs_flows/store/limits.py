@@ -135,6 +135,7 @@ class Limits:
             now = time.monotonic()
             if begun <= self._since or now - self._since < PERIOD or self._allowed >= most:
                 return
-            self._allowed = min(most, self._allowed + max(1, most // 16))
+            step = max(1, most // 16)
+            self._allowed = min(most, self._allowed + step)
             self._since = now
-            self._freed.notify(most // 16)
+            self._freed.notify(step)

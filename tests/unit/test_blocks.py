@@ -88,7 +88,7 @@ class TestTheForm:
 
 class TestSettingsOfABlock:
     def test_all_values_arrive(self, tmp_path: Path) -> None:
-        """Empty cache folder and expiry 0 mean dtool's own folder and no expiry, and everything else is taken over."""
+        """What is empty or 0 means dtool's own folder, no limit, no expiry, and everything else is taken over."""
         bundle = tmp_path / "ca.pem"
         bundle.touch()
         more: dict[str, Any] = {
@@ -97,6 +97,8 @@ class TestSettingsOfABlock:
             "ca_bundle": str(bundle),
             "verify_tls": False,
             "concurrency": 3,
+            "max_requests_per_second": 20.5,
+            "max_bytes_per_second": "1.5 GiB",
             "connect_timeout": 1.5,
             "read_timeout": 2.5,
             "cache_directory": "/scratch",
@@ -137,12 +139,20 @@ class TestFromDtoolJson:
     def test_what_the_file_says_becomes_the_block(self, machine: Machine) -> None:
         """A block from a dtool.json has the same settings as the file gives."""
         machine.file(
-            keys("my-bucket", **{"DTOOL_ECS_DATASET_PREFIX_my-bucket": "u/me", "DTOOL_ECS_PUBLISH_EXPIRY": 60})
+            keys(
+                "my-bucket",
+                **{
+                    "DTOOL_ECS_DATASET_PREFIX_my-bucket": "u/me",
+                    "DTOOL_ECS_MAX_BYTES_PER_SECOND_my-bucket": "50 MiB",
+                    "DTOOL_ECS_PUBLISH_EXPIRY": 60,
+                },
+            )
         )
 
         made = EcsBucket.from_dtool_json("my-bucket")
 
-        assert made.settings() == resolve("my-bucket") == record(dataset_prefix="u/me", publish_expiry=60)
+        said = record(dataset_prefix="u/me", max_bytes_per_second="50 MiB", publish_expiry=60)
+        assert made.settings() == resolve("my-bucket") == said
 
     def test_the_environment_does_not_slip_in(self, machine: Machine) -> None:
         """A variable that was set for one run does not end up in a block for all."""

@@ -73,6 +73,8 @@ class TestWhereTheyComeFrom:
                     "DTOOL_ECS_CA_BUNDLE_b-1": "~/ca.pem",
                     "DTOOL_ECS_VERIFY_TLS_b-1": "yes",
                     "DTOOL_ECS_CONCURRENCY_b-1": " 32 ",
+                    "DTOOL_ECS_MAX_REQUESTS_PER_SECOND_b-1": "0.5",
+                    "DTOOL_ECS_MAX_BYTES_PER_SECOND_b-1": " 50 MiB ",
                     "DTOOL_ECS_CONNECT_TIMEOUT_b-1": "2.5",
                     "DTOOL_ECS_READ_TIMEOUT_b-1": "300",
                     "DTOOL_CACHE_DIRECTORY": "/scratch/dtool",
@@ -88,6 +90,8 @@ class TestWhereTheyComeFrom:
             ca_bundle=str(bundle),
             verify_tls=True,
             concurrency=32,
+            max_requests_per_second=0.5,
+            max_bytes_per_second=50 * 1024**2,
             connect_timeout=2.5,
             read_timeout=300,
             cache_directory="/scratch/dtool",
@@ -100,6 +104,7 @@ class TestWhereTheyComeFrom:
 
         assert (found.dataset_prefix, found.namespace, found.ca_bundle) == ("", "", "")
         assert (found.verify_tls, found.concurrency) == (True, 16)
+        assert (found.max_requests_per_second, found.max_bytes_per_second) == (0, 0)
         assert (found.connect_timeout, found.read_timeout) == (10.0, 60.0)
         assert found.cache_directory == str(machine.home / ".cache" / "dtool")
         assert found.publish_expiry is None
