@@ -37,7 +37,8 @@ def main() -> None:
     if arguments.quick:
         scenarios = [quick(each) for each in scenarios]
     rounds = arguments.rounds or (1 if arguments.quick else 5)
-    run = report.Run.begin(running.versions(scenarios), rounds, quick=arguments.quick)
+    _say("asking the clients who they are; environments that are missing are made")
+    run = report.Run.begin(running.versions(scenarios, arguments.server), rounds, quick=arguments.quick)
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch, ExitStack() as stack:
         bench = running.Bench(Path(scratch), arguments.server, _say, stack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +21,13 @@ def describe() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "load_before": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def commit() -> str:
+    """Return the commit of this repository, with `-dirty` where there are changes; empty outside of git."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return done.stdout.strip()
 
 
 def free_memory() -> int:

