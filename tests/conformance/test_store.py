@@ -73,7 +73,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fill(settings: BucketSettings, keys: Iterable[str]) -> None:
     """Put an object under each key, its body the key; boto3 would take half a minute for thousands."""
-    trusting: Any = {"root_certificate": Path(settings.ca_bundle).read_bytes()} if settings.ca_bundle else {}
+    options: Any = {"allow_http": True}
+    if settings.ca_bundle:
+        options["root_certificate"] = Path(settings.ca_bundle).read_bytes()
     target = obstore.store.S3Store(
         settings.bucket,
         endpoint=settings.endpoint,
@@ -81,7 +83,7 @@ def fill(settings: BucketSettings, keys: Iterable[str]) -> None:
         secret_access_key=settings.secret_access_key.get_secret_value(),
         region="us-east-1",
         virtual_hosted_style_request=False,
-        client_options={"allow_http": True, **trusting},
+        client_options=options,
     )
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda key: obstore.put(target, key, key.encode()), keys))

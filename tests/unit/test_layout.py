@@ -7,6 +7,7 @@ import os
 import uuid as uuids
 from pathlib import Path
 
+import dtoolcore.utils
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -257,3 +258,11 @@ def test_an_extension_never_makes_a_file_name_too_long() -> None:
     assert layout.extension_of("a.b/table.tar.gz") == ".gz"
     assert layout.extension_of("a.b/README") == ""
     assert layout.extension_of("x." + "ü" * 100) == ""
+
+
+def test_keys_of_names_that_dtool_allows_fit_into_an_ecs() -> None:
+    """Some versions take 255 characters: a prefix may have 82 of them, whatever overlays and annotations are called."""
+    name, item = "n" * dtoolcore.utils.MAX_NAME_LENGTH, "0" * 40
+    keys = DatasetKeys("p" * 81 + "/", UUID)
+    made = [keys.fragment(item, name), keys.overlay(name), keys.annotation(name), keys.tag(name), keys.item(item)]
+    assert max(map(len, made)) == 255
