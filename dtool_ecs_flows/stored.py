@@ -25,7 +25,7 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.layout import DatasetKeys
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.settings import resolve
-from dtool_ecs_flows.store import ObjectInfo, Store, open_store
+from dtool_ecs_flows.store import SMALL_DOCUMENT, ObjectInfo, Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class StoredDataset:
         if self._keys is None and not self._looked:
             key = layout.registration_key(self.uuid)
             with suppress(NoSuchKeyError):
-                body = self.store.get(key, expected=expected).body
+                body = self.store.get(key, expected=expected, most=SMALL_DOCUMENT).body
                 self._keys = DatasetKeys(documents.parse_prefix(body, f"{self.store.bucket}/{key}"), self.uuid)
             self._looked = True
 
@@ -174,7 +174,7 @@ class StoredDataset:
             ManifestError: it cannot be read.
         """
         key = self.keys.admin_metadata
-        stored = self.store.get(key, expected=expected)
+        stored = self.store.get(key, expected=expected, most=SMALL_DOCUMENT)
         return documents.parse_admin(stored.body, stored.info.metadata, f"{self.store.bucket}/{key}")
 
     def frozen_admin(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Contract, for every method of `Store`:
 
 - It either did what it says or raises a leaf of `errors.StoreError`; `NoSuchKeyError` is the only one that means
-  "not there".
+  "not there". (`get` also raises `ManifestError`.)
 - Transient failures are retried here and nowhere else, with backoff, jitter and a budget of time (`failures`).
 - No more requests at once, requests per second and bytes per second than the settings allow, all callers of a store
   together; fewer while it says that it is busy (`limits`). Waiting for that does not count as time of a failure.
@@ -15,11 +15,12 @@ Contract, for every method of `Store`:
 from dtool_ecs_flows.store.bucket import COPY_PART, MULTIPART_COPY_ABOVE, Store, open_store
 from dtool_ecs_flows.store.failures import heed
 from dtool_ecs_flows.store.multipart import Part
-from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, is_md5
+from dtool_ecs_flows.store.objects import SMALL_DOCUMENT, ObjectInfo, StoredObject, content_md5, is_md5
 
 __all__ = [
     "COPY_PART",
     "MULTIPART_COPY_ABOVE",
+    "SMALL_DOCUMENT",
     "ObjectInfo",
     "Part",
     "Store",

@@ -8,14 +8,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import botocore.exceptions as boto
 
-from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, StoreError
+from dtool_ecs_flows.errors import AccessDeniedError, ManifestError, NoSuchKeyError, StoreError
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.store import client, failures
+from dtool_ecs_flows.store import client, failures, objects
 from dtool_ecs_flows.store.fast import FAILURES
 from dtool_ecs_flows.store.flow import Flow, TakerError, byte_range
 from dtool_ecs_flows.store.multipart import Uploads
@@ -54,26 +54,33 @@ class Store(Uploads):
 
     # --- reading ---
 
-    def get(self, key: str, *, expected: bool = False) -> StoredObject:
-        """Return a small object whole.
+    def get(self, key: str, *, expected: bool = False, most: int = objects.DOCUMENT) -> StoredObject:
+        """Return a document whole.
 
         With `expected` it is asked for in the fast lane first: what is not there then costs one request more.
+
+        Raises:
+            ManifestError: it has more than `most` bytes; they were not read.
         """
         busy = None
         if expected and self._fast_for(key):
             try:
                 with self._limits.request():
-                    stored = self._fast.get_object(key)
+                    stored = self._fast.get_object(key, most)
                 self._fast_served()
                 self._limits.received(len(stored.body))
                 return stored
+            except ManifestError:
+                raise
             except FileNotFoundError:  # no fault of the lane; told apart from what else is not there below
                 pass
             except FAILURES as error:
                 busy = self._fast_failed(error, "GetObject", key)
 
         def read(response: dict[str, Any]) -> StoredObject:
-            body = response["Body"].read()
+            with closing(response["Body"]) as stream:
+                objects.check_document(key, response["ContentLength"], most)
+                body = stream.read()
             self._limits.received(len(body))
             return StoredObject(body, info_of(key, response, len(body)))
 

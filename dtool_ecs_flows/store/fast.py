@@ -21,7 +21,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, metadata_of
+from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, check_document, metadata_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -76,9 +76,10 @@ class FastLane:
         """Return a whole object's bytes."""
         return memoryview(obstore.get(self._open(), key).bytes())
 
-    def get_object(self, key: str) -> StoredObject:
-        """Return a small object whole, with its user metadata."""
+    def get_object(self, key: str, most: int) -> StoredObject:
+        """Return a document whole, with its user metadata; `ManifestError` where it has more than `most` bytes."""
         result = obstore.get(self._open(), key)
+        check_document(key, result.meta["size"], most)
         meta, metadata = result.meta, metadata_of(dict(result.attributes), _OTHER_ATTRIBUTES)
         body = bytes(result.bytes())
         etag = (meta["e_tag"] or "").strip('"').lower()

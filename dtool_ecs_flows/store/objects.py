@@ -8,6 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dtool_ecs_flows.errors import ManifestError
+
+SMALL_DOCUMENT = 1024**2
+"""Bytes; no registration key and no administrative metadata has more."""
+
+DOCUMENT = 1024**3
+"""Bytes; no other document of a dataset has more: a manifest of four million items."""
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -31,6 +39,16 @@ class StoredObject:
 
     body: bytes
     info: ObjectInfo
+
+
+def check_document(key: str, size: int, most: int) -> None:
+    """Look at the size of a document before it is read into memory; whoever can write to the bucket chose it.
+
+    Raises:
+        ManifestError: it is larger than `most` bytes.
+    """
+    if size > most:
+        raise ManifestError(f"object {key} is no document of a dataset: it has {size} bytes, where {most} are the most")
 
 
 def is_md5(etag: str) -> bool:
