@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import threading
 from pathlib import Path
 
 import dtoolcore
@@ -12,7 +14,8 @@ from pydantic import SecretStr
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, transfer
 from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
-from tests.conformance.helpers import environment
+from tests.conformance.helpers import changed, environment
+from tests.conformance.recorder import Recorded, recording
 from tests.conftest import new_bucket
 from tests.independent import (
     CONTENTS,
@@ -159,9 +162,39 @@ def test_progress_counts_up_to_the_whole(bucket: BucketSettings, tmp_path: Path)
     copy_dataset(disk_dataset(tmp_path, CONTENTS), bucket.base_uri, settings=bucket, progress=seen.append)
 
     total = sum(map(len, CONTENTS.values()))
-    assert [progress.items_done for progress in seen] == list(range(1, 13))
-    assert {progress.relpath for progress in seen} == set(CONTENTS)
+    of_items = [progress for progress in seen if progress.relpath]  # the others tell that nothing is done yet
+    assert list(dict.fromkeys(progress.items_done for progress in of_items)) == list(range(1, 13))
+    assert {progress.relpath for progress in of_items} == set(CONTENTS)
     assert (seen[-1].items, seen[-1].bytes_done, seen[-1].bytes) == (12, total, total)
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_a_large_item_shows_progress_while_it_moves(rgw_bucket: BucketSettings, tmp_path: Path, direction: str) -> None:
+    """Who copies one large file sees it move part by part, in both directions."""
+    source = disk_dataset(tmp_path / "in", {"large": noise(17 * MIB)})
+    (tmp_path / "out").mkdir()
+    if direction == "out":
+        source = copy_dataset(source, rgw_bucket.base_uri, settings=rgw_bucket).uri
+    partly = threading.Event()
+
+    def look(progress: Progress) -> None:
+        if progress.items_done == 0 < progress.bytes_done < progress.bytes == 17 * MIB:
+            partly.set()
+
+    def hold_all_but_the_first(request: Recorded) -> None:
+        part = re.search(r"partNumber=(\d+)", request.target) or re.match(
+            r"bytes=(\d+)", request.headers.get("range", "")
+        )
+        if part and part[1] not in ("0", "1"):
+            partly.wait(30)
+
+    with recording(rgw_bucket.endpoint) as recorder:
+        recorder.script = hold_all_but_the_first
+        through = changed(rgw_bucket, endpoint=recorder.endpoint)
+        base_uri = through.base_uri if direction == "in" else str(tmp_path / "out")
+        copy_dataset(source, base_uri, settings=through, progress=look)
+
+    assert partly.is_set()
 
 
 # --- where to ---
