@@ -56,9 +56,13 @@ class Unfinished:
             return cls(dataset)
 
     def take_up(self, key: str, size: int) -> Upload | None:
-        """Return the newest upload to a key that has parts of an object of `size` bytes; one request each."""
+        """Return an upload to a key for an object of `size` bytes: the newest that has parts of it, else one without.
+
+        One request for each that is looked at.
+        """
         with self._lock:
             uploads = list(self._uploads.get(key, ()))
+        found = None
         for upload in reversed(uploads):
             try:
                 parts = self._store.parts(key, upload)
@@ -68,11 +72,14 @@ class Unfinished:
                 logger.info("%s starts again, the parts of its upload are not told: %s", key, error)
                 continue
             step, fitting = fit(parts, size)
+            if step and (fitting or found is None):
+                found = Upload(upload, step, fitting)
             if fitting:
-                with self._lock:
-                    self._uploads[key].remove(upload)
-                return Upload(upload, step, fitting)
-        return None
+                break
+        if found is not None:
+            with self._lock:
+                self._uploads[key].remove(found.id)
+        return found
 
     def abort(self) -> None:
         """Throw away all that were not taken up."""
@@ -85,8 +92,8 @@ class Unfinished:
 def fit(parts: Mapping[int, Part], size: int) -> tuple[int, dict[int, Part]]:
     """Return in which steps an object of `size` bytes was cut into these parts, and those that are right so.
 
-    The step is not stored anywhere: it is today's for this size, or else the size that most parts have. There are none
-    where it cannot be used, or where a part has a number that such an object does not need.
+    The step is not stored anywhere: it is today's for this size, or else the size that most parts have. It is 0 where
+    none can be used, since a part has a number that such an object does not need.
     """
     best: tuple[int, dict[int, Part]] = (0, {})
     most = Counter(part.size for part in parts.values()).most_common(1)
@@ -95,6 +102,6 @@ def fit(parts: Mapping[int, Part], size: int) -> tuple[int, dict[int, Part]]:
         count = -(-size // step)
         if usable and max(parts, default=0) <= count <= MAX_PARTS:
             fitting = {n: part for n, part in parts.items() if part.size == min(step, size - (n - 1) * step)}
-            if len(fitting) > len(best[1]):
+            if not best[0] or len(fitting) > len(best[1]):
                 best = step, fitting
     return best

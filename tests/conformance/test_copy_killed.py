@@ -65,13 +65,13 @@ def kill_again_and_again(server: S3Server, folder: Path, *, kills: int, large: t
 
 
 def finished(source: str, settings: BucketSettings, proxy: Proxy, chance: random.Random, most: int) -> bool:
-    """Copy in a process, and kill it after so many bytes, or so many requests; return whether it was done before."""
-    requests, transferred = len(proxy.requests), sum(sent(proxy))
+    """Copy in a process, and kill it after so many bytes, or requests; return whether it was done before."""
+    requests, transferred = len(proxy.requests), sent(proxy)[0]
     after_requests, after_bytes = chance.choice(((chance.randrange(30), sys.maxsize), (10**6, chance.randrange(most))))
     process = PROCESSES.Process(target=copy_dataset, args=(source, settings.base_uri), kwargs={"settings": settings})
     process.start()
     while process.is_alive():
-        if len(proxy.requests) - requests >= after_requests or sum(sent(proxy)) - transferred >= after_bytes:
+        if len(proxy.requests) - requests >= after_requests or sent(proxy)[0] - transferred >= after_bytes:
             time.sleep(chance.random() / 50)  # not always as a request begins
             process.kill()
             process.join()

@@ -117,6 +117,16 @@ def test_of_several_uploads_the_newest_with_parts_counts(half_sent: HalfSent) ->
     assert len(proxy.seen("AbortMultipartUpload")) == 2
 
 
+def test_an_upload_without_parts_is_taken_up(half_sent: HalfSent) -> None:
+    """Uploads do not become more with each copy that is killed early."""
+    half_sent.begin()
+
+    proxy = half_sent.finish()
+
+    assert numbers(proxy) == [1, 2, 3, 4]
+    assert proxy.seen("CreateMultipartUpload") == []
+
+
 def test_an_upload_that_was_begun_for_other_content_is_not_the_item(half_sent: HalfSent) -> None:
     """Its metadata shows only when it is complete; it is looked at, and the item is sent anew where it is wrong."""
     upload = half_sent.begin(item_metadata("large", md5(b"another")))
