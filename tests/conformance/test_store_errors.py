@@ -12,6 +12,7 @@ import pytest
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
     CredentialsError,
+    ManifestError,
     NoSuchBucketError,
     NoSuchKeyError,
     StoreError,
@@ -297,3 +298,13 @@ def test_a_fast_lane_that_never_serves_is_left_alone(
     assert len(list(store.list("k"))) == 30
     assert len(asked) == 20
     assert "items go through boto3 for a while" in caplog.text
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_a_document_that_is_too_large_to_be_one_is_not_read(bucket: BucketSettings, expected: bool) -> None:
+    """Whoever can write to a bucket must not be able to fill the memory of who reads there."""
+    Raw(bucket).put("dtool-x", b"x" * 1001)
+    store = open_store(bucket)
+    assert len(store.get("dtool-x", expected=expected, most=1001).body) == 1001
+    with pytest.raises(ManifestError, match="dtool-x is no document of a dataset: it has 1001 bytes, where 1000"):
+        store.get("dtool-x", expected=expected, most=1000)

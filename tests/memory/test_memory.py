@@ -1,0 +1,96 @@
+"""Memory is bounded, whatever the number and the sizes of the items: each bound is measured in a process of its own."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dtool_ecs_flows.transfer import MEMORY, part_size
+from tests.memory.simulated import write_files
+from tests.memory.sink import Sink, sink, zeros
+
+MB = 1e6
+MIB = 1024**2
+TB = 10**12
+
+PART = part_size(TB)
+"""Bytes of a part of a file of 1 TB; two of them are in memory."""
+
+SIZE = 4 * PART
+"""Bytes of a file that stands for one of 1 TB: as many parts at once are under way, and then it starts again."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def peak_of(name: str, *arguments: object) -> float:
+    """Do something of `tests.memory.child` and return its peak over the bare import, in bytes."""
+    command = [sys.executable, "-m", "tests.memory.child", name, *map(str, arguments)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout) * MB
+
+
+def test_a_manifest_takes_less_than_a_kilobyte_per_item(tmp_path: Path) -> None:
+    """In and out again: neither the dictionaries of its JSON nor the pieces of its text are held, only the items."""
+    count = 50_000
+    write_files(tmp_path, count)
+    assert peak_of("manifest_in_and_out", tmp_path / "manifest.json") / count < 1100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
+def test_a_hundred_thousand_items_are_copied_in_a_third_of_the_bound(there: bool, tmp_path: Path) -> None:
+    """With the manifest, the listings and the threads; 300 MB is the bound with the largest files besides."""
+    write_files(tmp_path, 100_000)
+    peak = peak_of("copy_simulated", tmp_path, 100_000, *(["there"] if there else []))
+    assert filecmp.cmp(tmp_path / "manifest.json", tmp_path / "copied.json", shallow=False)
+    assert peak + max(MEMORY, 2 * PART) < 350 * MB
+    assert peak < 150 * MB
+
+
+@pytest.mark.slow
+def test_a_million_items_are_planned_in_less_than_a_gigabyte_and_a_half(tmp_path: Path) -> None:
+    """Manifest in, compared with a listing of all keys, compared again at the end, manifest out."""
+    write_files(tmp_path, 1_000_000)
+    assert peak_of("plan_simulated", tmp_path) < 1500 * MB
+    assert filecmp.cmp(tmp_path / "manifest.json", tmp_path / "copied.json", shallow=False)
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Sink]:
+    """A bucket with one item of `SIZE`."""
+    with sink(zeros(SIZE)) as server:
+        yield server
+
+
+@pytest.mark.slow
+class TestParts:
+    """Parts as large as those of 1 TB: nothing is held but two of them."""
+
+    def test_sending(self, tmp_path: Path) -> None:
+        """From a file into a bucket."""
+        path = tmp_path / "zeros"
+        path.touch()
+        os.truncate(path, SIZE)
+        with sink({}) as target:
+            assert peak_of("send_large", path, target.endpoint, PART) < 280 * MB
+
+    def test_passing_on(self, source: Sink) -> None:
+        """From one store to another: what was received is sent as it is, not from a copy."""
+        with sink({}) as target:
+            assert peak_of("pass_large_on", source.endpoint, target.endpoint, PART) < 280 * MB
+
+    def test_verifying(self, source: Sink) -> None:
+        """Out of a bucket and through the hash alone."""
+        assert peak_of("verify_large", source.endpoint, PART) < 280 * MB
+
+    def test_fetching(self, source: Sink, tmp_path: Path) -> None:
+        """Onto a disk: written as it comes, whatever the size."""
+        assert peak_of("fetch_large", source.endpoint, tmp_path, PART) < 150 * MB
