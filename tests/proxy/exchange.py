@@ -66,7 +66,7 @@ class Connection:
         if self.request.headers.get("expect", "").lower() == "100-continue" and not self._may_continue(server):
             return
         for data in _shaped(self._kept(self.client.body(self._head, until_end=False)), most, change):
-            if server.arrived():  # an answer before the end: the rest is nobody's, and neither is the connection
+            if self._answered(server):  # before the end: the rest is nobody's, and neither is the connection
                 self._open, self._early = False, True
                 return
             server.write(data)
@@ -138,14 +138,19 @@ class Connection:
         """Wait for the server's word, and pass it on, or for a client that does not wait for it."""
         while not (self.client.arrived() or server.arrived()):
             select.select([self.client.socket, server.socket], [], [])
-        if not server.arrived():
+        if not self._answered(server):
             return True
-        head = server.head()
-        if head.words[1] == "100":
-            self.client.write(head.raw)
-            return True
-        server.unread(head)
         self._open, self._early = False, True  # nobody knows whether the client still sends the body
+        return False
+
+    def _answered(self, server: Stream) -> bool:
+        """Whether the server's answer begins; `100 Continue`, which may come late, is passed on."""
+        while server.arrived():
+            head = server.head()
+            if head.words[1] != "100":
+                server.unread(head)
+                return True
+            self.client.write(head.raw)
         return False
 
     def _answer(self) -> Head:
