@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import threading
 import urllib.request
@@ -92,6 +93,34 @@ class TestPassing:
             connection.close()
         assert outer.requests[0].body == b"onetwo"
         assert outer.requests[0].headers["transfer-encoding"] == "chunked"
+
+    def test_a_client_need_not_wait_until_it_may_continue(self) -> None:
+        """The server's word that it may comes when the body is on its way already."""
+        told = threading.Event()
+
+        def serve(listener: socket.socket) -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as received:
+                while received.readline() != b"\r\n":
+                    pass
+                assert received.read(1) == b"a"
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                told.set()
+                assert received.read(1) == b"b"
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+            served = pool.submit(serve, listener)
+            with (
+                proxied(f"http://127.0.0.1:{listener.getsockname()[1]}") as proxy,
+                socket.create_connection(("127.0.0.1", urlsplit(proxy.endpoint).port or 0), timeout=30) as client,
+            ):
+                client.sendall(b"PUT /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\na")
+                assert told.wait(30)
+                client.sendall(b"b")
+                with client.makefile("rb") as answers:
+                    assert [answers.readline()[:12] for _ in range(3)] == [b"HTTP/1.1 100", b"\r\n", b"HTTP/1.1 200"]
+            served.result()
 
     def test_it_speaks_https_with_an_authority_of_its_own(self, rclone: S3Server, bucket_name: str) -> None:
         """Who trusts that authority is served, who does not is not; and a proxy may stand before it in turn."""
