@@ -12,13 +12,14 @@ Contract, for every method of `Store`:
 - ETags come unquoted and in lower case, metadata keys in lower case with underscores, times as UTC epoch seconds.
 """
 
-from dtool_ecs_flows.store.bucket import COPY_PART, MULTIPART_COPY_ABOVE, Store, open_store
+from dtool_ecs_flows.store.bucket import COPY_PART, COPY_TRIED_ONCE_ABOVE, MULTIPART_COPY_ABOVE, Store, open_store
 from dtool_ecs_flows.store.failures import heed
 from dtool_ecs_flows.store.multipart import Part
 from dtool_ecs_flows.store.objects import SMALL_DOCUMENT, ObjectInfo, StoredObject, content_md5, is_md5
 
 __all__ = [
     "COPY_PART",
+    "COPY_TRIED_ONCE_ABOVE",
     "MULTIPART_COPY_ABOVE",
     "SMALL_DOCUMENT",
     "ObjectInfo",

@@ -13,7 +13,7 @@ from typing import Any
 
 import botocore.exceptions as boto
 
-from dtool_ecs_flows.errors import AccessDeniedError, ManifestError, NoSuchKeyError, StoreError
+from dtool_ecs_flows.errors import AccessDeniedError, ManifestError, NoSuchKeyError, StoreError, UnavailableError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures, objects
 from dtool_ecs_flows.store.fast import FAILURES
@@ -24,9 +24,12 @@ from dtool_ecs_flows.store.pages import OBJECTS
 
 logger = logging.getLogger(__name__)
 
-MULTIPART_COPY_ABOVE = 512 * 1024**2
-"""Bytes that the server copies in one request. S3 allows ten times as many, but its answer comes when all are copied:
-one that takes longer than `read_timeout` would be asked for again and again."""
+MULTIPART_COPY_ABOVE = 5 * 1024**3
+"""Bytes; S3's CopyObject moves no more in one request."""
+
+COPY_TRIED_ONCE_ABOVE = 512 * 1024**2
+"""Bytes. A store that copies by reference (a RADOS Gateway) does so at once, whatever the size; the answer of one that
+moves bytes may take longer than `read_timeout`. So a larger copy is asked for once; then it goes in parts."""
 
 COPY_PART = 256 * 1024**2
 """Bytes of a part of a larger copy, or more where 10,000 parts would not hold the object."""
@@ -51,6 +54,8 @@ def open_store(settings: BucketSettings) -> Store:
 
 class Store(Uploads):
     """One bucket, with one user's eyes. See the package's docstring for the contract."""
+
+    _copies_slowly = False
 
     # --- reading ---
 
@@ -223,19 +228,27 @@ class Store(Uploads):
     ) -> None:
         """Copy an object of `size` bytes from another bucket of this endpoint, on the server, with new metadata.
 
-        Above `MULTIPART_COPY_ABOVE` it goes in parts: they run where `submit` runs them, else one after the other here.
+        Above `MULTIPART_COPY_ABOVE`, or where a copy of more than `COPY_TRIED_ONCE_ABOVE` was not answered in time, it
+        goes in parts: they run where `submit` runs them, else one after the other here.
         `copied` is then called with the length of each part that is done.
         """
         origin = {"Bucket": source.bucket, "Key": source_key}
-        if size <= MULTIPART_COPY_ABOVE:
+        once = size > COPY_TRIED_ONCE_ABOVE
+        if size <= MULTIPART_COPY_ABOVE and not (once and self._copies_slowly):
             whole = {
                 "Key": key,
                 "CopySource": origin,
                 "MetadataDirective": "REPLACE",
                 "Metadata": dict(metadata),
             }
-            self._call("CopyObject", key, whole, made_etag)
-            return
+            try:
+                self._call("CopyObject", key, whole, made_etag, once=once)
+                return
+            except UnavailableError as error:
+                if not once:
+                    raise
+                logger.info("large objects are copied in parts from now on: %s", error)
+                self._copies_slowly = True
         upload = self.begin_upload(key, metadata)
 
         def copier(number: int, offset: int, end: int) -> Callable[[], str]:

@@ -118,8 +118,9 @@ class Attempts:
         waited: seconds that the caller waited in it for the limits of the bucket, which are not the store's fault.
     """
 
-    def __init__(self, *, succeeded_before: bool) -> None:
+    def __init__(self, *, succeeded_before: bool, once: bool = False) -> None:
         self.waited = 0.0
+        self._once = once
         self._end = time.monotonic() + (BUDGET if succeeded_before else FIRST_BUDGET)
 
     def __iter__(self) -> Iterator[Any]:
@@ -133,7 +134,9 @@ class Attempts:
             yield attempt
 
     def _may_help(self, error: Exception) -> bool:
-        return isinstance(error, UnavailableError) and time.monotonic() < self._end + self.waited
+        if self._once or not isinstance(error, UnavailableError):
+            return False
+        return time.monotonic() < self._end + self.waited
 
 
 def says_busy(error: Exception) -> bool:

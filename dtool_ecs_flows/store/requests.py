@@ -87,6 +87,7 @@ class Requests:
         *,
         size: int = 0,
         failed: UnavailableError | None = None,
+        once: bool = False,
     ) -> T:
         """Make one request and read its answer, again while that may help.
 
@@ -97,10 +98,11 @@ class Requests:
             read: makes the result of the answer.
             size: bytes of an object that it moves, for the limits of the bucket.
             failed: what the first attempt came to, where it was made elsewhere.
+            once: there is another way: do not try again.
         """
         s3 = self._client("signed", client.build)
         method = getattr(s3, xform_name(operation))
-        attempts = failures.Attempts(succeeded_before=self._succeeded)
+        attempts = failures.Attempts(succeeded_before=self._succeeded, once=once)
         for attempt in attempts:
             with attempt:
                 if failed is not None:

@@ -134,3 +134,23 @@ def test_a_lost_answer_to_the_last_request(proxy: Proxy, buckets: tuple[BucketSe
     proxy.on("CompleteMultipartUpload", nth=1).lose_answer()
     report = copy_dataset(uri, buckets[1].base_uri, settings=buckets)
     assert Raw(buckets[1]).get(f"{report.uuid}/data/{identifier('large.bin')}") == CONTENTS["large.bin"]
+
+
+def test_a_store_that_copies_slowly_is_asked_for_parts(
+    proxy: Proxy, buckets: tuple[BucketSettings, BucketSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large copy that is not answered in time is not begun anew and anew; the next one goes in parts at once."""
+    monkeypatch.setattr(bucket_module, "MULTIPART_COPY_ABOVE", LARGE)
+    monkeypatch.setattr(bucket_module, "COPY_TRIED_ONCE_ABOVE", 8 * MIB)
+    Raw(buckets[0]).put("large", CONTENTS["large.bin"])
+    Raw(buckets[0]).put("small", b"abc")
+    source, target = Store(buckets[0]), Store(buckets[1])
+    proxy.on("CopyObject", key="first").reset()
+
+    target.copy("first", source, "large", LARGE, {})
+    target.copy("second", source, "large", LARGE, {})
+    target.copy("third", source, "small", 3, {})
+
+    assert [request.key for request in proxy.seen("CopyObject")] == ["first", "third"]
+    assert len(proxy.seen("UploadPartCopy")) == 8
+    assert Raw(buckets[1]).get("first") == Raw(buckets[1]).get("second") == CONTENTS["large.bin"]
