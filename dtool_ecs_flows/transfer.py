@@ -221,6 +221,7 @@ class Transfer:
             raise
         finally:
             shared.drop()
+            self._shared.remove(shared)
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:

@@ -207,6 +207,30 @@ class TestEach:
             fail()
         assert begun.now <= 6
 
+    def test_leaving_the_transfer_drops_what_was_not_begun(self) -> None:
+        """Also where the iteration was neither ended nor closed: its threads do not work for nobody."""
+        begun = Gauge()
+
+        def work(_: int) -> None:
+            begun.add(1)
+            time.sleep(0.02)
+
+        with Transfer(2) as transfer:
+            iteration = transfer.each(range(1000), work)
+            next(iteration)
+        assert begun.now <= 6
+
+    def test_threads_that_ran_out_of_jobs_take_up_those_that_come_later(self) -> None:
+        """A listing may be slower than the work on what it lists."""
+
+        def jobs() -> Iterator[int]:
+            for number in range(40):
+                time.sleep(0.002)
+                yield number
+
+        with Transfer(4) as transfer:
+            assert dict(transfer.each(jobs(), lambda number: -number)) == {n: -n for n in range(40)}
+
     def test_work_of_work_does_not_wait_for_itself(self) -> None:
         """Items may have parts in flight on every worker at once: parts have threads of their own."""
         with Transfer(2) as transfer:
