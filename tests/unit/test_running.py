@@ -179,6 +179,22 @@ def test_an_error_about_many_items_stays_short(transfer: Transfer) -> None:
     assert str(caught.value).count("is corrupt") == 3
 
 
+def test_what_failed_does_not_stay_in_memory(transfer: Transfer) -> None:
+    """A traceback holds the variables of its frames, the bytes of the item among them: many would fill the memory."""
+
+    def work(item: Item) -> None:
+        try:
+            raise OSError("first")
+        except OSError:
+            raise corrupt(item) from None
+
+    with pytest.raises(TransferError) as caught:
+        run(transfer, work)
+
+    causes = [cause for _, cause in caught.value.failures]
+    assert all(cause.__traceback__ is cause.__context__ is cause.__cause__ is None for cause in causes)
+
+
 @pytest.mark.parametrize(
     "error",
     [UnavailableError("down"), CredentialsError("wrong"), StoreError("full"), ManifestError("odd"), ValueError("bug")],
