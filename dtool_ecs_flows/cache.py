@@ -48,8 +48,9 @@ class ItemCache:
 
     def __init__(self, dataset: StoredDataset, manifest: Mapping[str, Any]) -> None:
         self._settings = dataset.store.settings
-        self._items = documents.items_of_manifest(manifest, dataset.uri)
-        self._source = stored_items(dataset, str(manifest.get("hash_function", documents.HASH_FUNCTION)))
+        known = documents.manifest_from(manifest, dataset.uri)
+        self._items = known.items
+        self._source = stored_items(dataset, known.hash_function)
         self._folder = os.path.join(self._settings.cache_directory, dataset.uuid)
         self._order = list(self._items.values())
         self._places = {identifier: place for place, identifier in enumerate(self._items)}

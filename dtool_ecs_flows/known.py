@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dtool_ecs_flows import documents
 from dtool_ecs_flows.errors import ManifestError
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
@@ -54,6 +53,6 @@ class KnownItems:
 
 def _named_by_manifest(dataset: StoredDataset) -> dict[str, Item]:
     try:
-        return documents.items_of_manifest(dataset.manifest(), dataset.uri)
+        return dataset.read_manifest().items
     except ManifestError:  # there is none before the freeze
         return {}
