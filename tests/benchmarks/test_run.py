@@ -20,7 +20,7 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import TARGETS
 from tests.servers import S3Server
 
-MINUTES = 20  # of which most goes into the environments of peers that are not there yet
+MINUTES = 30  # of which most goes into the environments of peers that are not there yet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(MINUTES * 60)]
 
