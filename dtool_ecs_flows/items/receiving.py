@@ -34,8 +34,8 @@ def receive(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | 
     """Read an item, write it to a file where one is given, and return its MD5.
 
     The file is new and has a name: a large item is written in ranges, many at once, each through a handle of its own,
-    and hashed from the file, in order, while they come. So memory holds a few chunks of it, and what is checked is what
-    was written.
+    and hashed from the file, in order, while they come. So what is checked is what was written, and memory holds a few
+    chunks: about 3 MiB for each request at once and 1 MiB for each large item under way, whatever their sizes.
 
     Raises:
         CorruptItemError: its bytes are not what the manifest says. What was written then is not the item.
