@@ -24,7 +24,7 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.layout import DatasetKeys
 from dtool_ecs_flows.models import DatasetInfo, DatasetList
 from dtool_ecs_flows.settings import BucketSettings, resolve
-from dtool_ecs_flows.store import ObjectInfo, Store, heed, is_md5, open_store
+from dtool_ecs_flows.store import SMALL_DOCUMENT, ObjectInfo, Store, heed, is_md5, open_store
 from dtool_ecs_flows.stored import StoredDataset, registered
 from dtool_ecs_flows.transfer import Transfer, md5_of
 
@@ -193,7 +193,8 @@ class _Prefixes:
     def _of(self, uuid: str) -> str | Unreadable:
         key = layout.registration_key(uuid)
         try:
-            return documents.parse_prefix(self._store.get(key, expected=True).body, f"{self._store.bucket}/{key}")
+            body = self._store.get(key, expected=True, most=SMALL_DOCUMENT).body
+            return documents.parse_prefix(body, f"{self._store.bucket}/{key}")
         except (ManifestError, AccessDeniedError) as error:
             return error
 
