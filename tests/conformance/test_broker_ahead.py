@@ -15,9 +15,9 @@ from dtool_ecs_flows import cache, create_dataset
 from dtool_ecs_flows.errors import CorruptItemError
 from dtool_ecs_flows.settings import BucketSettings, active
 from tests.conformance.helpers import changed, environment
-from tests.conformance.recorder import Recorded, Recorder, recording
 from tests.conftest import new_bucket
 from tests.independent import Raw, identifier, noise
+from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.timeout(120)
@@ -41,17 +41,17 @@ def frozen(one_bucket: BucketSettings, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def recorder(one_bucket: BucketSettings, home: Path) -> Iterator[Recorder]:
+def proxy(one_bucket: BucketSettings, home: Path) -> Iterator[Proxy]:
     """A recording proxy, through which this process reaches the bucket; the cache is in this test's home."""
-    with recording(one_bucket.endpoint) as recorder:
-        mine = {"endpoint": recorder.endpoint, "cache_directory": str(home / ".cache" / "dtool")}
+    with proxied(one_bucket.endpoint) as proxy:
+        mine = {"endpoint": proxy.endpoint, "cache_directory": str(home / ".cache" / "dtool")}
         with active(changed(one_bucket, **mine)):
-            yield recorder
+            yield proxy
 
 
-def asked(recorder: Recorder) -> list[str]:
+def asked(proxy: Proxy) -> list[str]:
     """Identifiers of the items that were fetched so far."""
-    return [request.target.rpartition("/")[2] for request in recorder.of("GET", "/data/")]
+    return [request.target.rpartition("/")[2] for request in proxy.seen("GET", key="*/data/*")]
 
 
 def cached(home: Path) -> list[str]:
@@ -63,27 +63,27 @@ def reading() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dtool-ecs-ahead"]
 
 
-def test_in_the_order_of_the_manifest_requests_overlap(frozen: str, recorder: Recorder) -> None:
+def test_in_the_order_of_the_manifest_requests_overlap(frozen: str, proxy: Proxy) -> None:
     """While one item is on its way, those after it are asked for already; each is asked for once."""
     dataset = dtoolcore.DataSet.from_uri(frozen)
     order = list(dataset.identifiers)
     later, overlapped = threading.Event(), []
 
-    def script(request: Recorded) -> None:
+    def script(request: Request) -> None:
         if order[3] in request.target:
             later.set()
         if order[2] in request.target:
             overlapped.append(later.wait(20))
 
-    recorder.script = script
+    proxy.on().call(script)
     content = {i: Path(dataset.item_content_abspath(i)).read_bytes() for i in order}
 
     assert content == {identifier(relpath): data for relpath, data in ITEMS.items()}
     assert overlapped == [True]
-    assert sorted(asked(recorder)) == sorted(order)
+    assert sorted(asked(proxy)) == sorted(order)
 
 
-def test_in_another_order_nothing_is_fetched_that_was_not_asked_for(frozen: str, recorder: Recorder) -> None:
+def test_in_another_order_nothing_is_fetched_that_was_not_asked_for(frozen: str, proxy: Proxy) -> None:
     """A program that looks for one item, or goes backwards, pays for what it reads."""
     dataset = dtoolcore.DataSet.from_uri(frozen)
     wanted = list(dataset.identifiers)[10::-2]
@@ -92,11 +92,11 @@ def test_in_another_order_nothing_is_fetched_that_was_not_asked_for(frozen: str,
         dataset.item_content_abspath(each)
         dataset.item_content_abspath(each)
 
-    assert asked(recorder) == wanted
+    assert asked(proxy) == wanted
     assert reading() == []
 
 
-def test_what_is_fetched_ahead_is_bounded(frozen: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_fetched_ahead_is_bounded(frozen: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at the first items fetches a few more; a long read at most so many, in items and in bytes."""
     monkeypatch.setattr(cache, "AHEAD_ITEMS", 16)
     dataset = dtoolcore.DataSet.from_uri(frozen)
@@ -105,25 +105,25 @@ def test_what_is_fetched_ahead_is_bounded(frozen: str, recorder: Recorder, monke
     for each in order[:2]:
         dataset.item_content_abspath(each)
     del dataset  # which waits for what is under way
-    assert len(asked(recorder)) <= 2 + 2
+    assert len(asked(proxy)) <= 2 + 2
 
-    recorder.requests.clear()
+    proxy.clear()
     dataset = dtoolcore.DataSet.from_uri(frozen)
     for each in order[:40]:
         dataset.item_content_abspath(each)
     del dataset
-    assert len(asked(recorder)) <= 40 + 16 - 2
+    assert len(asked(proxy)) <= 40 + 16 - 2
 
     monkeypatch.setattr(cache, "AHEAD_BYTES", 300)  # items of 100
-    recorder.requests.clear()
+    proxy.clear()
     dataset = dtoolcore.DataSet.from_uri(frozen)
     for each in order[60:90]:
         dataset.item_content_abspath(each)
     del dataset
-    assert len(asked(recorder)) <= 30 + 3
+    assert len(asked(proxy)) <= 30 + 3
 
 
-def test_the_cache_holds_what_was_asked_for_and_no_more(frozen: str, recorder: Recorder, home: Path) -> None:
+def test_the_cache_holds_what_was_asked_for_and_no_more(frozen: str, proxy: Proxy, home: Path) -> None:
     """What was fetched and not asked for leaves no file, and no thread stays when the dataset is let go."""
     dataset = dtoolcore.DataSet.from_uri(frozen)
     order = list(dataset.identifiers)
@@ -137,22 +137,22 @@ def test_the_cache_holds_what_was_asked_for_and_no_more(frozen: str, recorder: R
     assert reading() == []
 
 
-def test_what_is_in_the_cache_is_not_fetched_ahead(frozen: str, recorder: Recorder) -> None:
+def test_what_is_in_the_cache_is_not_fetched_ahead(frozen: str, proxy: Proxy) -> None:
     """A second program that reads the same dataset asks for the manifest alone."""
     first, second = dtoolcore.DataSet.from_uri(frozen), dtoolcore.DataSet.from_uri(frozen)
     order = list(first.identifiers)
     for each in order:
         first.item_content_abspath(each)
-    recorder.requests.clear()
+    proxy.clear()
 
     for each in order:
         second.item_content_abspath(each)
 
-    assert asked(recorder) == []
+    assert asked(proxy) == []
 
 
 def test_an_error_comes_up_at_the_item_that_it_belongs_to(
-    frozen: str, recorder: Recorder, one_bucket: BucketSettings, home: Path
+    frozen: str, proxy: Proxy, one_bucket: BucketSettings, home: Path
 ) -> None:
     """Neither earlier nor later, and the items after it can be read."""
     dataset = dtoolcore.DataSet.from_uri(frozen)
@@ -173,7 +173,7 @@ def test_an_error_comes_up_at_the_item_that_it_belongs_to(
     assert Path(dataset.item_content_abspath(order[7])).read_bytes() == good
 
 
-def test_many_threads_may_read_one_dataset(frozen: str, recorder: Recorder) -> None:
+def test_many_threads_may_read_one_dataset(frozen: str, proxy: Proxy) -> None:
     """Each in an order of its own; all get whole items."""
     dataset = dtoolcore.DataSet.from_uri(frozen)
     order = list(dataset.identifiers)
@@ -223,14 +223,14 @@ def test_a_program_ends_though_the_store_hangs_on_what_comes_next(
     hanging = threading.Event()
     with active(one_bucket):
         order = list(dtoolcore.DataSet.from_uri(frozen).identifiers)
-    with recording(one_bucket.endpoint) as recorder:
+    with proxied(one_bucket.endpoint) as proxy:
 
-        def script(request: Recorded) -> None:
+        def script(request: Request) -> None:
             if any(each in request.target for each in order[3:]):
                 hanging.wait(100)
 
-        recorder.script = script
-        done = run(READ, frozen, changed(one_bucket, endpoint=recorder.endpoint), home)
+        proxy.on().call(script)
+        done = run(READ, frozen, changed(one_bucket, endpoint=proxy.endpoint), home)
         hanging.set()
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, transfer
 from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
 from tests.conformance.helpers import changed, environment
-from tests.conformance.recorder import Recorded, recording
 from tests.conftest import new_bucket
 from tests.independent import (
     CONTENTS,
@@ -30,7 +29,7 @@ from tests.independent import (
     md5,
     noise,
 )
-from tests.proxy import counting_proxy
+from tests.proxy import Request, counting_proxy, proxied
 from tests.servers import S3Server
 
 
@@ -181,16 +180,16 @@ def test_a_large_item_shows_progress_while_it_moves(rgw_bucket: BucketSettings, 
         if progress.items_done == 0 < progress.bytes_done < progress.bytes == 17 * MIB:
             partly.set()
 
-    def hold_all_but_the_first(request: Recorded) -> None:
+    def hold_all_but_the_first(request: Request) -> None:
         part = re.search(r"partNumber=(\d+)", request.target) or re.match(
             r"bytes=(\d+)", request.headers.get("range", "")
         )
         if part and part[1] not in ("0", "1"):
             partly.wait(30)
 
-    with recording(rgw_bucket.endpoint) as recorder:
-        recorder.script = hold_all_but_the_first
-        through = changed(rgw_bucket, endpoint=recorder.endpoint)
+    with proxied(rgw_bucket.endpoint) as proxy:
+        proxy.on().call(hold_all_but_the_first)
+        through = changed(rgw_bucket, endpoint=proxy.endpoint)
         base_uri = through.base_uri if direction == "in" else str(tmp_path / "out")
         copy_dataset(source, base_uri, settings=through, progress=look)
 

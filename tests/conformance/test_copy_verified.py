@@ -8,8 +8,8 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Answer, Recorded, recording
 from tests.independent import MIB, Raw, disk_dataset, everything, noise
+from tests.proxy import Answer, Request, proxied
 
 
 def test_what_the_server_copied_before_the_cut_is_not_called_read(rgw_bucket: BucketSettings, tmp_path: Path) -> None:
@@ -35,18 +35,18 @@ def test_a_byte_that_changes_on_the_way_is_fetched_again(rclone_bucket: BucketSe
     """One flip in flight does not fail a copy; what is written is right."""
     source = disk_dataset(tmp_path / "in", {"a": b"good"})
     there = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
-    flipped: list[Recorded] = []
+    flipped: list[Request] = []
 
-    def flip(request: Recorded) -> Answer | None:
+    def flip(request: Request) -> Answer | None:
         if request.method != "GET" or "/data/" not in request.target or flipped:
             return None
         flipped.append(request)
         return Answer(200, body=b"gooe", content_type="application/octet-stream")
 
     (tmp_path / "out").mkdir()
-    with recording(rclone_bucket.endpoint) as recorder:
-        recorder.script = flip
-        settings = changed(rclone_bucket, endpoint=recorder.endpoint)
+    with proxied(rclone_bucket.endpoint) as proxy:
+        proxy.on().call(flip)
+        settings = changed(rclone_bucket, endpoint=proxy.endpoint)
         back = copy_dataset(there.uri, str(tmp_path / "out"), settings=settings)
 
     assert flipped

@@ -15,25 +15,25 @@ from dtool_ecs_flows import BucketSettings, DatasetWriter, new_dataset, verify_d
 from dtool_ecs_flows.datasets import behind
 from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, StoppedError
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Answer, Recorded, Recorder, recording
 from tests.independent import Raw, identifier, noise
+from tests.proxy import Answer, Proxy, Request, proxied
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def recorder(rclone_bucket: BucketSettings) -> Iterator[Recorder]:
-    with recording(rclone_bucket.endpoint) as recorder:
-        yield recorder
+def proxy(rclone_bucket: BucketSettings) -> Iterator[Proxy]:
+    with proxied(rclone_bucket.endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def recorded(rclone_bucket: BucketSettings, recorder: Recorder) -> BucketSettings:
+def recorded(rclone_bucket: BucketSettings, proxy: Proxy) -> BucketSettings:
     """The bucket through a recording proxy."""
-    return changed(rclone_bucket, endpoint=recorder.endpoint)
+    return changed(rclone_bucket, endpoint=proxy.endpoint)
 
 
-def is_item(request: Recorded, relpath: str = "") -> bool:
+def is_item(request: Request, relpath: str = "") -> bool:
     name = identifier(relpath) if relpath else ""
     return request.method == "PUT" and f"/data/{name}" in request.target
 
@@ -43,12 +43,10 @@ def put_without_end(dataset: DatasetWriter) -> None:
         dataset.put_bytes(b"1", f"{number}")
 
 
-def test_a_file_may_change_and_go_as_soon_as_it_was_put(
-    recorded: BucketSettings, recorder: Recorder, tmp_path: Path
-) -> None:
+def test_a_file_may_change_and_go_as_soon_as_it_was_put(recorded: BucketSettings, proxy: Proxy, tmp_path: Path) -> None:
     """What was there when `put` was called is what is frozen, though no request was answered before the last put."""
     all_put = threading.Event()
-    recorder.script = lambda request: None if not is_item(request) or all_put.wait(20) else Answer(400, "TooEarly")
+    proxy.on().call(lambda request: None if not is_item(request) or all_put.wait(20) else Answer(400, "TooEarly"))
     path, expected = tmp_path / "out.bin", {}
 
     with new_dataset("result", recorded.base_uri, settings=recorded) as dataset:
@@ -72,14 +70,14 @@ def test_a_file_may_change_and_go_as_soon_as_it_was_put(
 
 @pytest.mark.parametrize("last", [False, True])
 def test_what_could_not_be_sent_is_told_before_anything_is_frozen(
-    recorded: BucketSettings, recorder: Recorder, last: bool
+    recorded: BucketSettings, proxy: Proxy, last: bool
 ) -> None:
     """At a later put, or when the block is left; it names the item, and no later call takes it back."""
 
-    def script(request: Recorded) -> Answer | None:
+    def script(request: Request) -> Answer | None:
         return Answer(403, "AccessDenied") if is_item(request, "bad.txt") else None
 
-    recorder.script = script
+    proxy.on().call(script)
     with (  # noqa: PT012  # it fails inside, or when the block is left
         pytest.raises(AccessDeniedError, match=r"item 'bad\.txt' of ecs://"),
         new_dataset("result", recorded.base_uri, settings=recorded) as dataset,
@@ -95,9 +93,7 @@ def test_what_could_not_be_sent_is_told_before_anything_is_frozen(
     assert f"{dataset.uuid}/manifest.json" not in Raw(recorded).listed()
 
 
-def test_what_is_on_its_way_is_bounded(
-    recorded: BucketSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_on_its_way_is_bounded(recorded: BucketSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that writes faster than the store takes waits in `put`, and its memory does not grow."""
     size = 100_000
     monkeypatch.setattr(behind, "BEHIND", 10 * size)
@@ -106,25 +102,25 @@ def test_what_is_on_its_way_is_bounded(
     with new_dataset("result", recorded.base_uri, settings=recorded) as dataset:
         for number in range(60):
             dataset.put_bytes(noise(size, number), f"{number}")
-            most = max(most, number + 1 - len(recorder.of("PUT", "/data/")))
+            most = max(most, number + 1 - len(proxy.seen("PUT", key="*/data/*")))
 
     assert 1 < most <= 10
     assert dataset.report.items == 60
 
 
 def test_a_stop_is_heard_while_a_put_waits(
-    recorded: BucketSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    recorded: BucketSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the store does not answer and there is no room for more."""
     monkeypatch.setattr(behind, "BEHIND", 1)
     stop, ended = threading.Event(), threading.Event()
 
-    def script(request: Recorded) -> None:
+    def script(request: Request) -> None:
         if is_item(request):
             stop.set()
             ended.wait(20)
 
-    recorder.script = script
+    proxy.on().call(script)
     with (  # noqa: PT012  # it is stopped inside
         pytest.raises(StoppedError),
         new_dataset("result", recorded.base_uri, settings=recorded, stop=stop) as dataset,

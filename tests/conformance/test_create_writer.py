@@ -14,8 +14,8 @@ from dtool_ecs_flows import BucketSettings, DatasetWriter, delete_dataset, list_
 from dtool_ecs_flows.datasets import behind
 from dtool_ecs_flows.errors import DatasetError, StoppedError, UnsafeNameError
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Recorded, recording
 from tests.independent import MIB, Raw, disk_dataset, everything, identifier, noise
+from tests.proxy import Request, proxied
 
 
 def test_a_step_writes_its_outputs_one_after_the_other(bucket: BucketSettings, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_an_item_that_is_still_on_its_way_is_not_left_out_of_what_is_frozen(
     monkeypatch.setattr(behind, "BEHIND", 1)  # the second put waits for the first
     go_on = threading.Event()
 
-    def slow(request: Recorded) -> None:
+    def slow(request: Request) -> None:
         if request.method == "PUT" and "/data/" in request.target:
             go_on.wait(20)
 
@@ -256,9 +256,9 @@ def test_an_item_that_is_still_on_its_way_is_not_left_out_of_what_is_frozen(
         finally:
             go_on.set()
 
-    with recording(rclone_bucket.endpoint) as recorder, ThreadPoolExecutor(1) as pool:
-        recorder.script = slow
-        settings = changed(rclone_bucket, endpoint=recorder.endpoint)
+    with proxied(rclone_bucket.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.on().call(slow)
+        settings = changed(rclone_bucket, endpoint=proxy.endpoint)
         with (  # noqa: PT012  # it fails when the block is left
             pytest.raises(DatasetError, match="1 items were still being put"),
             new_dataset("result", settings.base_uri, settings=settings) as dataset,

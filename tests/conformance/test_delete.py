@@ -10,8 +10,8 @@ import pytest
 from dtool_ecs_flows import BucketSettings, copy_dataset, delete_dataset, list_datasets
 from dtool_ecs_flows.errors import DatasetDiffersError, NoSuchBucketError, NotADatasetError, SettingsError, StoppedError
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Recorded, recording
 from tests.independent import CONTENTS, Raw, bucket_dataset, disk_dataset, identifier
+from tests.proxy import Request, proxied
 from tests.servers import S3Server
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -138,13 +138,13 @@ def test_a_deletion_can_be_stopped(rclone_bucket: BucketSettings) -> None:
     count = len(raw.listed())
     stop = threading.Event()
 
-    def stop_after_the_first(request: Recorded) -> None:
+    def stop_after_the_first(request: Request) -> None:
         if request.method == "POST":
             stop.set()
 
-    with recording(rclone_bucket.endpoint) as recorder:
-        recorder.script = stop_after_the_first
-        slowly = changed(rclone_bucket, endpoint=recorder.endpoint)
+    with proxied(rclone_bucket.endpoint) as proxy:
+        proxy.on().call(stop_after_the_first)
+        slowly = changed(rclone_bucket, endpoint=proxy.endpoint)
         with pytest.raises(StoppedError):
             delete_dataset(uri, "penguins", settings=slowly, stop=stop)
     assert len(raw.listed()) == count - 1000

@@ -11,8 +11,8 @@ import pytest
 from dtool_ecs_flows import BucketSettings, iter_datasets, list_datasets
 from dtool_ecs_flows.errors import NoSuchBucketError, NotADatasetError, SettingsError, StoppedError, UnsafeNameError
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Recorded, recording
 from tests.independent import Raw, bucket_dataset, disk_dataset, disk_path
+from tests.proxy import Request, proxied
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
@@ -171,14 +171,14 @@ def test_a_dataset_that_is_deleted_meanwhile_hides_no_other(rclone_bucket: Bucke
     uuids = sorted(bucket_dataset(raw, prefix="u/somebody/") for _ in range(4))
     gone: list[str] = []
 
-    def delete_first(request: Recorded) -> None:
+    def delete_first(request: Request) -> None:
         if "/dtool-" in request.target:
             gone.append(request.target.rpartition("/dtool-")[2])
             raw.delete(*[key for key in raw.listed() if gone[0] in key])
 
-    with recording(rclone_bucket.endpoint) as recorder:
-        recorder.script = delete_first
-        listed = list_datasets(rclone_bucket.base_uri, settings=changed(rclone_bucket, endpoint=recorder.endpoint))
+    with proxied(rclone_bucket.endpoint) as proxy:
+        proxy.on().call(delete_first)
+        listed = list_datasets(rclone_bucket.base_uri, settings=changed(rclone_bucket, endpoint=proxy.endpoint))
 
     assert gone
     assert sorted(info.uuid for info in listed.datasets) == [uuid for uuid in uuids if uuid != gone[0]]
@@ -290,13 +290,13 @@ def test_what_is_left_early_is_not_read(rclone_bucket: BucketSettings) -> None:
     for number in range(20):
         bucket_dataset(raw, name=f"{number}")
 
-    with recording(rclone_bucket.endpoint) as recorder:
-        settings = changed(rclone_bucket, endpoint=recorder.endpoint)
+    with proxied(rclone_bucket.endpoint) as proxy:
+        settings = changed(rclone_bucket, endpoint=proxy.endpoint)
         found = iter_datasets(settings.base_uri, settings=settings, concurrency=2)
         assert next(found).type == "dataset"
         found.close()
 
-        assert len(recorder.requests) <= 1 + 2 * 2 + 2
+        assert len(proxy.requests) <= 1 + 2 * 2 + 2
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("dtool-ecs-item")]
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, list_datasets
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Answer, recording
 from tests.independent import Raw, bucket_dataset
+from tests.proxy import Answer, proxied
 
 
 @pytest.mark.parametrize("prefix", ["", "u/olssont/"])
@@ -18,9 +18,9 @@ def test_a_dataset_that_may_not_be_read_does_not_hide_the_others(rclone_bucket: 
     shown = bucket_dataset(raw, name="shown")
     secret = f"/dtool-{hidden}" if prefix else f"/{hidden}/dtool"
 
-    with recording(rclone_bucket.endpoint) as recorder:
-        recorder.script = lambda request: Answer(403, "AccessDenied") if request.target.endswith(secret) else None
-        settings = changed(rclone_bucket, endpoint=recorder.endpoint)
+    with proxied(rclone_bucket.endpoint) as proxy:
+        proxy.on().call(lambda request: Answer(403, "AccessDenied") if request.target.endswith(secret) else None)
+        settings = changed(rclone_bucket, endpoint=proxy.endpoint)
         found = {info.uuid: info for info in list_datasets(settings.base_uri, settings=settings).datasets}
 
     assert found.keys() == {hidden, shown}

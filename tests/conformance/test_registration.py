@@ -12,8 +12,8 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store
 from dtool_ecs_flows.stored import StoredDataset
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Answer, Recorded, Script, recording
 from tests.independent import Raw, bucket_dataset
+from tests.proxy import Answer, Request, proxied
 
 ADMIN = {"name": "penguins", "uuid": "", "creator_username": "olssont", "created_at": 1.5e9}
 
@@ -22,11 +22,13 @@ def admin_of(dataset: StoredDataset) -> dict[str, object]:
     return {**ADMIN, "uuid": dataset.uuid}
 
 
-def once(part: str, answer: Answer, meanwhile: Callable[[], object] = lambda: None) -> Script:
+def once(
+    part: str, answer: Answer, meanwhile: Callable[[], object] = lambda: None
+) -> Callable[[Request], Answer | None]:
     """Let something else happen before the first PUT of such a key, and answer that with an error."""
-    done: list[Recorded] = []
+    done: list[Request] = []
 
-    def script(request: Recorded) -> Answer | None:
+    def script(request: Request) -> Answer | None:
         if request.method != "PUT" or part not in request.target or done:
             return None
         done.append(request)
@@ -53,10 +55,10 @@ def test_what_another_process_has_taken_up_is_not_taken_back(bucket: BucketSetti
     """Of two that make the same dataset at once, the one that fails leaves what the other needs."""
     raw, name = Raw(bucket), str(uuid.uuid4())
     other = StoredDataset(Store(bucket), name)
-    with recording(bucket.endpoint) as recorder:
-        this = StoredDataset(Store(changed(bucket, endpoint=recorder.endpoint)), name)
+    with proxied(bucket.endpoint) as proxy:
+        this = StoredDataset(Store(changed(bucket, endpoint=proxy.endpoint)), name)
         denied = Answer(403, "AccessDenied")
-        recorder.script = once("structure.json", denied, lambda: other.create(admin_of(other)))
+        proxy.on().call(once("structure.json", denied, lambda: other.create(admin_of(other))))
         with pytest.raises(AccessDeniedError):
             this.create(admin_of(this))
 
@@ -66,9 +68,9 @@ def test_what_another_process_has_taken_up_is_not_taken_back(bucket: BucketSetti
 
 def test_what_nobody_else_has_taken_up_is_taken_back(bucket: BucketSettings) -> None:
     """A dataset that could not be begun leaves nothing behind."""
-    with recording(bucket.endpoint) as recorder:
-        this = StoredDataset(Store(changed(bucket, endpoint=recorder.endpoint)), str(uuid.uuid4()))
-        recorder.script = once("README.txt", Answer(403, "AccessDenied"))
+    with proxied(bucket.endpoint) as proxy:
+        this = StoredDataset(Store(changed(bucket, endpoint=proxy.endpoint)), str(uuid.uuid4()))
+        proxy.on().call(once("README.txt", Answer(403, "AccessDenied")))
         with pytest.raises(AccessDeniedError):
             this.create(admin_of(this))
 
@@ -80,13 +82,13 @@ def test_what_another_process_has_frozen_meanwhile_stays_frozen(rgw_bucket: Buck
     raw, name = Raw(rgw_bucket), str(uuid.uuid4())
     frozen = b'{"type": "dataset"}'
 
-    def freeze(request: Recorded) -> None:
+    def freeze(request: Request) -> None:
         if request.method == "PUT" and request.target.endswith("/dtool") and not raw.listed(f"{name}/dtool"):
             raw.put(f"{name}/dtool", frozen)
 
-    with recording(rgw_bucket.endpoint) as recorder:
-        this = StoredDataset(Store(changed(rgw_bucket, endpoint=recorder.endpoint)), name)
-        recorder.script = freeze
+    with proxied(rgw_bucket.endpoint) as proxy:
+        this = StoredDataset(Store(changed(rgw_bucket, endpoint=proxy.endpoint)), name)
+        proxy.on().call(freeze)
         this.create(admin_of(this))
 
     assert raw.get(f"{name}/dtool") == frozen
@@ -94,11 +96,9 @@ def test_what_another_process_has_frozen_meanwhile_stays_frozen(rgw_bucket: Buck
 
 def test_nothing_is_written_without_a_registration_key(bucket: BucketSettings) -> None:
     """A store that refuses the key as one that exists, and then has none, gets no dataset that nobody could find."""
-    with recording(bucket.endpoint) as recorder:
-        this = StoredDataset(Store(changed(bucket, endpoint=recorder.endpoint)), str(uuid.uuid4()))
-        recorder.script = lambda request: (
-            Answer(412, "PreconditionFailed") if request.method == "PUT" and "dtool-" in request.target else None
-        )
+    with proxied(bucket.endpoint) as proxy:
+        this = StoredDataset(Store(changed(bucket, endpoint=proxy.endpoint)), str(uuid.uuid4()))
+        proxy.on("PUT", key="*dtool-*").answer(412, "PreconditionFailed")
         with pytest.raises(AlreadyExistsError):
             this.create(admin_of(this))
 

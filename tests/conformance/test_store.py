@@ -17,10 +17,9 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures
 from dtool_ecs_flows.store import bucket as bucket_module
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Answer, Recorded, recording
 from tests.conftest import new_bucket
 from tests.independent import MIB, Raw, md5, noise
-from tests.proxy import counting_proxy, proxied
+from tests.proxy import Answer, Request, counting_proxy, proxied
 from tests.proxy.ecs import LONGEST_KEY
 from tests.servers import S3Server
 
@@ -327,9 +326,9 @@ class TestMultipart:
     ) -> None:
         """An object of another size or content under this key does not count as its result."""
         raw.put("data/1", b"abd", {"checksum": md5(b"abd")})
-        with recording(shared_bucket.endpoint) as recorder:
-            recorder.script = lambda request: Answer(404, "NoSuchUpload") if request.method == "POST" else None
-            store = Store(changed(shared_bucket, endpoint=recorder.endpoint))
+        with proxied(shared_bucket.endpoint) as proxy:
+            proxy.on().call(lambda request: Answer(404, "NoSuchUpload") if request.method == "POST" else None)
+            store = Store(changed(shared_bucket, endpoint=proxy.endpoint))
             for size, checksum in ((3, md5(b"abc")), (4, md5(b"abd"))):
                 with pytest.raises(StoreError, match="NoSuchUpload"):
                     store.complete_upload("data/1", "1", ["0" * 32], size=size, checksum=checksum)
@@ -337,18 +336,18 @@ class TestMultipart:
 
     def test_a_completion_whose_answer_was_lost_counts(self, shared_bucket: BucketSettings, raw: Raw) -> None:
         """The request is repeated, meets NoSuchUpload, and the object that is there says that it had worked."""
-        lost: list[Recorded] = []
+        lost: list[Request] = []
 
-        def lose_first(request: Recorded) -> Answer | None:
+        def lose_first(request: Request) -> Answer | None:
             if request.method == "POST" and "uploadId=" in request.target and not lost:
                 lost.append(request)
                 return Answer()
             return None
 
         body = noise(1000)
-        with recording(shared_bucket.endpoint) as recorder:
-            recorder.script = lose_first
-            store = Store(changed(shared_bucket, endpoint=recorder.endpoint))
+        with proxied(shared_bucket.endpoint) as proxy:
+            proxy.on().call(lose_first)
+            store = Store(changed(shared_bucket, endpoint=proxy.endpoint))
             upload = store.begin_upload("k", {"checksum": md5(body)})
             etag = store.put_part("k", upload, 1, body)
             store.complete_upload("k", upload, [etag], size=len(body), checksum=md5(body))

@@ -9,8 +9,8 @@ import pytest
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import recording
 from tests.independent import Raw, md5
+from tests.proxy import proxied
 
 ELSEWHERE = {
     "AWS_ACCESS_KEY_ID": "another",
@@ -38,14 +38,14 @@ def test_settings_of_another_store_change_nothing(
     for name, value in {**ELSEWHERE, **more}.items():
         monkeypatch.setenv(name, value)
 
-    with recording(bucket.endpoint) as recorder:
-        store = Store(changed(bucket, endpoint=recorder.endpoint))
+    with proxied(bucket.endpoint) as proxy:
+        store = Store(changed(bucket, endpoint=proxy.endpoint))
         store.put_item("item", b"123", md5(b"123"), {"checksum": md5(b"123")})
         store.put("document", b"456")
         assert bytes(store.read("item", 0, 3, 3)) == b"123"
 
     assert sorted(raw.listed()) == ["document", "item"]
-    puts = recorder.of("PUT")
+    puts = proxy.seen("PUT")
     assert len(puts) == 2
     for put in puts:
         assert f"Credential={bucket.access_key_id}/" in put.headers["authorization"]

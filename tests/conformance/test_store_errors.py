@@ -21,33 +21,32 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures, open_store
 from tests.conformance.helpers import changed, everything_said
-from tests.conformance.recorder import Answer, Recorded, Recorder, recording
 from tests.conftest import new_bucket
 from tests.independent import Raw, md5
+from tests.proxy import Answer, Proxy, Request, proxied
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
-def recorder_of_module(server: S3Server) -> Iterator[Recorder]:
-    with recording(server.endpoint) as recorder:
-        yield recorder
+def proxy_of_module(server: S3Server) -> Iterator[Proxy]:
+    with proxied(server.endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def recorder(recorder_of_module: Recorder) -> Iterator[Recorder]:
+def proxy(proxy_of_module: Proxy) -> Iterator[Proxy]:
     """Stands before the server, and answers what a test tells it to."""
-    yield recorder_of_module
-    recorder_of_module.script = lambda _: None
-    recorder_of_module.date = ""
-    recorder_of_module.requests.clear()
+    yield proxy_of_module
+    proxy_of_module.calm()
+    proxy_of_module.requests.clear()
 
 
 @pytest.fixture
-def recorded(shared_bucket: BucketSettings, recorder: Recorder) -> Store:
-    """The shared bucket through the recorder."""
-    return open_store(changed(shared_bucket, endpoint=recorder.endpoint))
+def recorded(shared_bucket: BucketSettings, proxy: Proxy) -> Store:
+    """The shared bucket through the proxy."""
+    return open_store(changed(shared_bucket, endpoint=proxy.endpoint))
 
 
 WRONG = "wrongsecret0123"
@@ -163,15 +162,13 @@ def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("name", ["get", "head", "list", "put", "put_item", "begin_upload", "copy"])
-def test_something_else_answers(
-    recorder: Recorder, recorded: Store, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_something_else_answers(proxy: Proxy, recorded: Store, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A web page at the endpoint (a proxy's log-in, the store's console) is an error, and no object."""
     monkeypatch.setattr(failures, "FIRST_BUDGET", 0.2)
     monkeypatch.setattr(failures, "BUDGET", 0.2)
     page = Answer(200, body=b"<!doctype html><title>Please log in</title><p>Hello", content_type="text/html")
-    recorder.script = lambda _: page
-    with pytest.raises(StoreError, match=recorder.endpoint):
+    proxy.on().call(lambda _: page)
+    with pytest.raises(StoreError, match=proxy.endpoint):
         ALL[name](recorded)
 
 
@@ -183,7 +180,7 @@ class Scripted:
         self.answers = list(answers)
         self.seen = 0
 
-    def __call__(self, request: Recorded) -> Answer | None:
+    def __call__(self, request: Request) -> Answer | None:
         if request.method != self.method:
             return None
         self.seen += 1
@@ -197,11 +194,12 @@ class Scripted:
 )
 @pytest.mark.parametrize(("method", "name"), [("GET", "read"), ("PUT", "put")])
 def test_what_is_transient_is_tried_again(
-    recorder: Recorder, recorded: Store, raw: Raw, *, answer: Answer, method: str, name: str
+    proxy: Proxy, recorded: Store, raw: Raw, *, answer: Answer, method: str, name: str
 ) -> None:
     """A busy store, a proxy that restarts, a connection that breaks: the call does what it says, a little later."""
     raw.put("k", b"abc")
-    recorder.script = script = Scripted(method, answer, answer)
+    script = Scripted(method, answer, answer)
+    proxy.on().call(script)
     ALL[name](recorded)
     assert script.seen == 3
     assert raw.get("k") == b"abc"
@@ -219,9 +217,10 @@ def test_what_is_transient_is_tried_again(
     ],
     ids=lambda value: value.code if isinstance(value, Answer) else "",
 )
-def test_what_is_permanent_is_not(recorder: Recorder, recorded: Store, answer: Answer, error: type[StoreError]) -> None:
+def test_what_is_permanent_is_not(proxy: Proxy, recorded: Store, answer: Answer, error: type[StoreError]) -> None:
     """One request, one error of its own: waiting does not help."""
-    recorder.script = script = Scripted("GET", answer, answer)
+    script = Scripted("GET", answer, answer)
+    proxy.on().call(script)
     with pytest.raises(error) as caught:
         recorded.get("k")
     assert script.seen == 1
@@ -229,46 +228,46 @@ def test_what_is_permanent_is_not(recorder: Recorder, recorded: Store, answer: A
 
 
 def test_a_transient_failure_that_lasts_names_the_cause(
-    recorder: Recorder, recorded: Store, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, recorded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the budget of time the last cause is told: operation, key, endpoint and what the store said."""
     monkeypatch.setattr(failures, "FIRST_BUDGET", 0.5)
     monkeypatch.setattr(failures, "BUDGET", 0.5)
-    recorder.script = lambda _: Answer(503, "SlowDown")
-    with pytest.raises(UnavailableError, match=f"PutObject .*/k at {recorder.endpoint}: SlowDown"):
+    proxy.on().call(lambda _: Answer(503, "SlowDown"))
+    with pytest.raises(UnavailableError, match=f"PutObject .*/k at {proxy.endpoint}: SlowDown"):
         recorded.put("k", b"")
 
 
 @pytest.mark.parametrize("name", ["put", "put_item"])
 @pytest.mark.parametrize("code", ["OperationAborted", "ConcurrentModification"])
 def test_a_conflict_of_a_plain_put_is_not_that_the_key_exists(
-    recorder: Recorder, recorded: Store, raw: Raw, name: str, code: str
+    proxy: Proxy, recorded: Store, raw: Raw, name: str, code: str
 ) -> None:
     """Only put-if-absent can fail because something is there; two writers at once are a reason to try again."""
-    recorder.script = script = Scripted("PUT", *[Answer(409, code)] * 2)
+    script = Scripted("PUT", *[Answer(409, code)] * 2)
+    proxy.on().call(script)
     ALL[name](recorded)
     assert script.seen == 3
     assert raw.get("k") == b"abc"
 
 
-def test_one_key_that_cannot_be_deleted_is_an_error(recorder: Recorder, recorded: Store) -> None:
+def test_one_key_that_cannot_be_deleted_is_an_error(proxy: Proxy, recorded: Store) -> None:
     """DeleteObjects answers 200 and tells of failures inside: they count."""
     inside = b"<?xml version='1.0'?><DeleteResult><Error><Key>l</Key><Code>AccessDenied</Code></Error></DeleteResult>"
 
-    def refuse(request: Recorded) -> Answer | None:
+    def refuse(request: Request) -> Answer | None:
         if "?delete" in request.target:
             return Answer(200, body=inside)
         return Answer(403, "AccessDenied") if request.method == "DELETE" and request.target.endswith("/l") else None
 
-    recorder.script = refuse
+    proxy.on().call(refuse)
     with pytest.raises(AccessDeniedError, match="'l'"):
         recorded.delete(["k", "l"])
 
 
-def test_clock_skew_says_by_how_much(recorder: Recorder, recorded: Store) -> None:
+def test_clock_skew_says_by_how_much(proxy: Proxy, recorded: Store) -> None:
     """The store's own clock stands in its answer: nobody has to guess."""
-    recorder.date = "Mon, 01 Jan 2024 00:00:00 GMT"
-    recorder.script = lambda _: Answer(403, "RequestTimeTooSkewed")
+    proxy.offset = -50_000_000
     with pytest.raises(CredentialsError, match=r"clock is off by \+\d{7,} s"):
         recorded.get("k")
 

@@ -12,9 +12,9 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store
 from dtool_ecs_flows.store import bucket as bucket_module
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Recorded, Recorder, recording
 from tests.conftest import new_bucket
 from tests.independent import MIB, Raw, md5, noise
+from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,25 +54,25 @@ def shared_rgw(rgw: S3Server) -> BucketSettings:
 
 
 @pytest.fixture(scope="module")
-def recorder(shared_rgw: BucketSettings) -> Iterator[Recorder]:
-    with recording(shared_rgw.endpoint) as found:
+def proxy(shared_rgw: BucketSettings) -> Iterator[Proxy]:
+    with proxied(shared_rgw.endpoint, bodies=True) as found:
         yield found
 
 
 @pytest.fixture(scope="module", params=["", "ns1"], ids=["no namespace", "namespace"])
-def requests(shared_rgw: BucketSettings, recorder: Recorder, request: pytest.FixtureRequest) -> list[Recorded]:
+def requests(shared_rgw: BucketSettings, proxy: Proxy, request: pytest.FixtureRequest) -> list[Request]:
     """All requests of everything, for a user without and with a namespace."""
-    recorder.requests.clear()
+    proxy.clear()
     raw = Raw(shared_rgw)
     raw.delete(*raw.listed())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bucket_module, "MULTIPART_COPY_ABOVE", 5 * MIB)
         patch.setattr(bucket_module, "COPY_PART", 5 * MIB)
-        do_everything(Store(changed(shared_rgw, endpoint=recorder.endpoint, namespace=request.param)))
-    return list(recorder.requests)
+        do_everything(Store(changed(shared_rgw, endpoint=proxy.endpoint, namespace=request.param)))
+    return list(proxy.requests)
 
 
-def test_no_body_is_sent_in_chunks(requests: list[Recorded]) -> None:
+def test_no_body_is_sent_in_chunks(requests: list[Request]) -> None:
     """ECS commits a chunked body that was cut short, and refuses aws-chunked ones: the length is always said."""
     for request in requests:
         assert "transfer-encoding" not in request.headers, request
@@ -82,14 +82,14 @@ def test_no_body_is_sent_in_chunks(requests: list[Recorded]) -> None:
             assert int(request.headers["content-length"]) == len(request.body), request
 
 
-def test_no_checksum_is_sent_that_ecs_does_not_know(requests: list[Recorded]) -> None:
+def test_no_checksum_is_sent_that_ecs_does_not_know(requests: list[Request]) -> None:
     """What boto3 adds by itself since 1.36."""
     for request in requests:
         names = [name for name in request.headers if name.startswith(("x-amz-checksum", "x-amz-sdk-checksum"))]
         assert names == [], request
 
 
-def test_every_body_is_checked_by_the_store(requests: list[Recorded]) -> None:
+def test_every_body_is_checked_by_the_store(requests: list[Request]) -> None:
     """By its MD5 in a header, or by its SHA-256 in the signature."""
     for request in requests:
         if not request.body:
@@ -104,13 +104,13 @@ def test_every_body_is_checked_by_the_store(requests: list[Recorded]) -> None:
             assert sha_sent == hashlib.sha256(request.body).hexdigest(), request
 
 
-def test_deleting_many_sends_their_md5(requests: list[Recorded]) -> None:
+def test_deleting_many_sends_their_md5(requests: list[Request]) -> None:
     """DeleteObjects needs Content-MD5, which boto3 no longer sends by itself."""
     (delete,) = [request for request in requests if request.method == "POST" and "delete" in request.target]
     assert delete.headers["content-md5"] == base64.b64encode(hashlib.md5(delete.body).digest()).decode()
 
 
-def test_every_request_is_signed_for_a_path_of_the_bucket(requests: list[Recorded], shared_rgw: BucketSettings) -> None:
+def test_every_request_is_signed_for_a_path_of_the_bucket(requests: list[Request], shared_rgw: BucketSettings) -> None:
     """SigV4, the bucket in the path and not in the host's name, no header that the signature does not cover."""
     for request in requests:
         assert request.headers["authorization"].startswith("AWS4-HMAC-SHA256 "), request
@@ -120,7 +120,7 @@ def test_every_request_is_signed_for_a_path_of_the_bucket(requests: list[Recorde
         assert "x-amz-tagging" not in request.headers, request
 
 
-def test_a_namespace_goes_with_every_request(requests: list[Recorded], request: pytest.FixtureRequest) -> None:
+def test_a_namespace_goes_with_every_request(requests: list[Request], request: pytest.FixtureRequest) -> None:
     """Signed, and never by way of the client that cannot sign it; without a namespace there is no such header."""
     namespaces = {each.headers.get("x-emc-namespace") for each in requests}
     agents = {each.headers["user-agent"].split("/")[0] for each in requests}
@@ -133,7 +133,7 @@ def test_a_namespace_goes_with_every_request(requests: list[Recorded], request: 
         assert agents == {"Boto3"}
 
 
-def test_an_item_is_one_request(requests: list[Recorded]) -> None:
+def test_an_item_is_one_request(requests: list[Request]) -> None:
     """One PUT and one GET, its metadata in the PUT, whatever its size up to the multipart threshold."""
     for size in (10, 6 * MIB):
         (put,) = [each for each in requests if each.method == "PUT" and each.target.endswith(f"/x/data/{size}")]
@@ -144,9 +144,9 @@ def test_an_item_is_one_request(requests: list[Recorded]) -> None:
     assert "range" not in gets[0].headers
 
 
-def test_building_a_store_and_signing_make_no_request(recorder: Recorder, shared_rgw: BucketSettings) -> None:
+def test_building_a_store_and_signing_make_no_request(proxy: Proxy, shared_rgw: BucketSettings) -> None:
     """URLs are made here."""
-    recorder.requests.clear()
-    store = Store(changed(shared_rgw, endpoint=recorder.endpoint))
+    proxy.clear()
+    store = Store(changed(shared_rgw, endpoint=proxy.endpoint))
     assert store.sign_get("k", 60) != store.sign_put("k", 60) != store.plain_url("k")
-    assert recorder.requests == []
+    assert proxy.requests == []

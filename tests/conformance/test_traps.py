@@ -34,8 +34,8 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.settings import BucketSettings, active
 from dtool_ecs_flows.store import failures
 from tests.conformance.helpers import Files, changed, content, encoded, half_made, proto_dataset
-from tests.conformance.recorder import Answer, recording
 from tests.independent import CONTENTS, Raw, bucket_dataset, disk_dataset, disk_path, identifier, md5
+from tests.proxy import Answer, proxied
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
 
@@ -167,13 +167,13 @@ def test_is_there_a_dataset(
     monkeypatch.setattr(failures, "FIRST_BUDGET", 0.2)
     monkeypatch.setattr(failures, "BUDGET", 0.2)
     uuid = bucket_dataset(raw, prefix="elsewhere/")
-    with recording(shared_bucket.endpoint) as recorder, active(changed(shared_bucket, endpoint=recorder.endpoint)):
+    with proxied(shared_bucket.endpoint) as proxy, active(changed(shared_bucket, endpoint=proxy.endpoint)):
         broker = ECSStorageBroker(f"{shared_bucket.base_uri}/{uuid}")
-        recorder.script = lambda request: answer if asked in request.target else None
+        proxy.on().call(lambda request: answer if asked in request.target else None)
         with pytest.raises(error):
             broker.has_admin_metadata()
         assert raw.listed(uuid) == []
-        recorder.script = lambda _: None
+        proxy.calm()
         assert broker.has_admin_metadata() is True
 
 

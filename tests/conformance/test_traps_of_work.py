@@ -22,9 +22,8 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.settings import BucketSettings, active
 from dtool_ecs_flows.store import failures
 from tests.conformance.helpers import Files, changed, content, encoded, half_made, proto_dataset
-from tests.conformance.recorder import Answer, recording
 from tests.independent import Raw, bucket_dataset, disk_dataset, identifier, md5, noise
-from tests.proxy import CountingProxy
+from tests.proxy import Answer, CountingProxy, proxied
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
 
@@ -145,9 +144,9 @@ def test_an_upload_that_failed(
     """It is an error of the call that uploads, in one piece or in parts, and nothing is taken for uploaded."""
     monkeypatch.setattr(failures, "BUDGET", 0.3)
     proto = proto_dataset(shared_bucket.base_uri)
-    with recording(shared_bucket.endpoint) as recorder, active(changed(shared_bucket, endpoint=recorder.endpoint)):
+    with proxied(shared_bucket.endpoint) as proxy, active(changed(shared_bucket, endpoint=proxy.endpoint)):
         refused = dtoolcore.ProtoDataSet.from_uri(proto.uri)
-        recorder.script = lambda request: answer if request.method == "PUT" and "/data/" in request.target else None
+        proxy.on().call(lambda request: answer if request.method == "PUT" and "/data/" in request.target else None)
         with pytest.raises(StoreError, match=answer.code):
             refused.put_item(files(noise(size)), "a")
         assert list(refused._storage_broker.iter_item_handles()) == []

@@ -11,8 +11,8 @@ from dtool_ecs_flows import BucketSettings, Finding, Progress, copy_dataset, ver
 from dtool_ecs_flows.errors import CredentialsError, EcsFlowsError, NotADatasetError, StoppedError
 from dtool_ecs_flows.store import failures
 from tests.conformance.helpers import changed
-from tests.conformance.recorder import Answer, Recorded, recording
 from tests.independent import CONTENTS, MIB, Raw, bucket_dataset, disk_dataset, disk_path, identifier, noise
+from tests.proxy import Answer, Request, proxied
 
 TOTAL = sum(map(len, CONTENTS.values()))
 
@@ -272,9 +272,9 @@ def test_an_item_that_cannot_be_reached_is_not_called_corrupt(
     there = copy_dataset(
         disk_dataset(tmp_path, {**CONTENTS, "out of reach": noise(size)}), bucket.base_uri, settings=bucket
     )
-    with recording(bucket.endpoint) as recorder:
-        recorder.script = lambda request: answer if identifier("out of reach") in request.target else None
-        report = verify_dataset(there.uri, settings=changed(bucket, endpoint=recorder.endpoint))
+    with proxied(bucket.endpoint) as proxy:
+        proxy.on().call(lambda request: answer if identifier("out of reach") in request.target else None)
+        report = verify_dataset(there.uri, settings=changed(bucket, endpoint=proxy.endpoint))
 
     assert kinds(report.findings) == [("not verified", "out of reach")]
     assert (report.ok, report.bytes_read) == (False, TOTAL)
@@ -288,15 +288,15 @@ def test_while_a_store_is_down_not_every_item_is_waited_for(rclone_bucket: Bucke
     names = {identifier(relpath): relpath for relpath in contents}
     tried: set[str] = set()
 
-    def go_down(request: Recorded) -> Answer | None:
+    def go_down(request: Request) -> Answer | None:
         tried.update(name for key, name in names.items() if key in request.target)
         return Answer(500, "InternalError") if len(tried) > 20 else None
 
-    with recording(rclone_bucket.endpoint) as recorder:
-        recorder.script = go_down
+    with proxied(rclone_bucket.endpoint) as proxy:
+        proxy.on().call(go_down)
         report = verify_dataset(
             f"{rclone_bucket.base_uri}/{uuid}",
-            settings=changed(rclone_bucket, endpoint=recorder.endpoint),
+            settings=changed(rclone_bucket, endpoint=proxy.endpoint),
             concurrency=2,
         )
 
@@ -309,18 +309,18 @@ def test_while_a_store_is_down_not_every_item_is_waited_for(rclone_bucket: Bucke
 def test_a_bit_that_flips_on_the_way_is_no_damage(rclone_bucket: BucketSettings) -> None:
     """Bytes that are wrong once, and right when they are read again, were wrong on the wire only."""
     uuid = bucket_dataset(Raw(rclone_bucket), CONTENTS)
-    flipped: list[Recorded] = []
+    flipped: list[Request] = []
 
-    def flip_once(request: Recorded) -> Answer | None:
+    def flip_once(request: Request) -> Answer | None:
         if flipped or request.method != "GET" or identifier("table.csv") not in request.target:
             return None
         flipped.append(request)
         return Answer(200, body=b"A,b\n1,2\n", content_type="application/octet-stream")
 
-    with recording(rclone_bucket.endpoint) as recorder:
-        recorder.script = flip_once
+    with proxied(rclone_bucket.endpoint) as proxy:
+        proxy.on().call(flip_once)
         report = verify_dataset(
-            f"{rclone_bucket.base_uri}/{uuid}", settings=changed(rclone_bucket, endpoint=recorder.endpoint)
+            f"{rclone_bucket.base_uri}/{uuid}", settings=changed(rclone_bucket, endpoint=proxy.endpoint)
         )
 
     assert flipped

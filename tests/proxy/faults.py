@@ -95,17 +95,25 @@ class Rule:
         return self._set(f"answered {status} {code}".rstrip() + " though it was done" * done, fault)
 
     def call(self, function: Callable[[Request], Answer | None]) -> Rule:
-        """Call this, in a thread of the proxy; what it returns is the answer, None lets the request pass."""
+        """Call this, in a thread of the proxy; what it returns is the answer, None lets the request pass.
+
+        An answer without a status is lost: the server has done what was asked, and the connection is closed.
+        """
 
         def fault(exchange: Exchange) -> None:
             found = function(exchange.request)
-            if found is None:
-                exchange.pass_request()
-                exchange.pass_answer()
-            else:
+            if found is not None and found.status:
                 exchange.request.fault = f"answered {found}"
                 exchange.drop_request()
                 exchange.answer(found)
+                return
+            exchange.pass_request()
+            if found is None:
+                exchange.pass_answer()
+            else:
+                exchange.request.fault = "answer lost"
+                exchange.drop_answer()
+                exchange.hang_up(reset=False)
 
         return self._set("", fault)
 

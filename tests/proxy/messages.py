@@ -70,7 +70,7 @@ class Request:
 class Answer:
     """An answer that the proxy gives in place of the server; with a code, an error as S3 words it."""
 
-    status: int
+    status: int = 0
     code: str = ""
     body: bytes | None = None
     content_type: str = "application/xml"
