@@ -192,7 +192,7 @@ def test_what_failed_does_not_stay_in_memory(transfer: Transfer) -> None:
         run(transfer, work)
 
     causes = [cause for _, cause in caught.value.failures]
-    assert all(cause.__traceback__ is cause.__context__ is cause.__cause__ is None for cause in causes)
+    assert not any(cause.__traceback__ or cause.__context__ or cause.__cause__ for cause in causes)
 
 
 @pytest.mark.parametrize(
