@@ -99,10 +99,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "latency",
-        "1,000 files of 4 KiB, every request 10 ms later",
+        "2,000 files of 4 KiB, every request 10 ms later",
         (OURS, S5CMD, RCLONE, BARE, DTOOL_S3),
         ("up", "down"),
-        small(1000),
+        small(2000),
         fewer={DTOOL_S3: small(25)},
         latency_ms=10,
     ),
