@@ -17,6 +17,7 @@ from typing import Any
 
 import botocore.exceptions as boto
 import stamina
+from botocore.parsers import ResponseParserError
 
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
@@ -157,7 +158,9 @@ def _where(settings: BucketSettings, operation: str, key: str) -> str:
     return f"{operation} {settings.bucket}/{key}".rstrip("/") + f" at {settings.endpoint}"
 
 
-def translate(error: Exception, settings: BucketSettings, operation: str, key: str) -> StoreError:
+def translate(
+    error: Exception, settings: BucketSettings, operation: str, key: str, *, succeeded_before: bool = True
+) -> StoreError:
     """Return our error for one of botocore's; `UnavailableError` means that trying again may help."""
     where = _where(settings, operation, key)
     if isinstance(error, boto.ClientError):
@@ -174,9 +177,10 @@ def translate(error: Exception, settings: BucketSettings, operation: str, key: s
         )
     if isinstance(error, boto.BotoCoreError):
         return StoreError(f"{where}: {error}")
-    if isinstance(error, KeyError):
+    if isinstance(error, (KeyError, ResponseParserError)) and not succeeded_before:
+        what = f"has no {error}" if isinstance(error, KeyError) else "cannot be read"
         return StoreError(
-            f"{where}: the answer has no {error}, so it is no object store's; the endpoint comes from "
+            f"{where}: the answer {what}, so it is no object store's; the endpoint comes from "
             f"{settings.origin('endpoint')}"
         )
     return UnavailableError(f"{where}: the answer was cut short ({type(error).__name__})")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import botocore.exceptions as boto
 from botocore import xform_name
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from dtool_ecs_flows.errors import StoreError, UnavailableError
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 _FAST_FAILURES = 20  # in a row, before the fast lane is left alone
 _FAST_PAUSE = 60.0  # seconds; after an outage it serves again
+
+# KeyError: an answer without what it is for.
+_FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError, OSError, KeyError)
 
 T = TypeVar("T")
 
@@ -114,8 +118,10 @@ class Requests:
                         result = read(method(Bucket=self.bucket, **params))
                 except StoreError:
                     raise
-                except (boto.BotoCoreError, boto.ClientError, HTTPError, OSError, KeyError) as error:
-                    raise failures.translate(error, self.settings, operation, key) from None
+                except _FAILURES as error:
+                    raise failures.translate(
+                        error, self.settings, operation, key, succeeded_before=self._succeeded
+                    ) from None
                 self._succeeded = True
                 return result
         raise AssertionError("attempts end by returning or raising")

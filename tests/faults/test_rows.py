@@ -83,8 +83,10 @@ def test_row_03_a_store_that_is_away_for_a_while(site: Site, undisturbed: dict[s
         return Answer(503, "SlowDown")
 
     site.proxy.on("PutObject", key="*/data/*", nth=2).call(once)
-    site.copy_in()
-    down.join()
+    try:
+        site.copy_in()
+    finally:
+        down.join()
 
     assert site.objects() == undisturbed
 

@@ -79,3 +79,20 @@ def test_an_outage_is_told_as_one(proxy: Proxy, store: Store) -> None:
     proxy.on().answer(503, "SlowDown")
     with pytest.raises(UnavailableError, match="SlowDown"):
         store.get("k")
+
+
+UPLOAD = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+
+
+def test_success_without_its_content_is_an_accident_of_a_store_that_is_known(proxy: Proxy, store: Store) -> None:
+    """It is asked again; from an endpoint that has never answered as a store does, it is an error at once."""
+    proxy.on("CreateMultipartUpload", nth=(1, 2)).answer(200, body=b"")
+    proxy.on("CreateMultipartUpload").answer(200, body=UPLOAD)
+    proxy.on("PutObject").answer(200, body=b"")
+    with pytest.raises(StoreError, match="no object store's"):
+        store.begin_upload("k", {})
+    assert len(proxy.requests) == 1
+
+    store.put("k", b"1")
+    assert store.begin_upload("k", {}) == "u"
+    assert len(proxy.seen("CreateMultipartUpload")) == 3
