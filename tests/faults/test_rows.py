@@ -13,7 +13,7 @@ from tests.conformance.helpers import changed, everything_said
 from tests.faults.site import ITEMS, LARGE_ONE, ONE_OF_THEM, Site
 from tests.proxy import Answer, Proxy, Request
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.mark.parametrize(("last", "nth"), [("*/manifest.json", 1), ("*/dtool", 2)])
@@ -55,7 +55,6 @@ def restless(proxy: Proxy) -> None:
     proxy.on("GET", nth=4).reset()
 
 
-@pytest.mark.slow
 def test_row_03_what_passes_is_not_noticed(site: Site, undisturbed: dict[str, bytes]) -> None:
     """Errors of the store and broken connections, in the middle of a copy in and out: all is right in the end."""
     restless(site.proxy)
@@ -222,7 +221,6 @@ def test_row_11_wrong_settings(
     assert "bucket" in wrong or "from" in str(caught.value)
 
 
-@pytest.mark.slow
 def test_row_17_two_processes_copy_the_same_dataset(site: Site, undisturbed: dict[str, bytes]) -> None:
     """At the same time: at least one succeeds, the other does too or says why not, and what is there is right."""
     with site.start_copy() as one, site.start_copy() as other:

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 import botocore.session
 import pytest
 from botocore.parsers import create_parser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtool_ecs_flows.store.objects import ObjectInfo
@@ -44,6 +44,7 @@ def by_botocore(response: dict[str, Any]) -> dict[str, Any]:
     return dict(create_parser("rest-xml").parse(response, shape))
 
 
+@settings(max_examples=40)
 @given(entries, st.sampled_from(SPACES), st.booleans())
 def test_what_is_read_fast_is_what_botocore_reads(
     entries: list[tuple[str, int, str, str]], space: str, quoted: bool
