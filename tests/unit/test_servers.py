@@ -17,8 +17,9 @@ import dtoolcore.utils
 import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
+from tests.conftest import ServerStarter, new_bucket
 from tests.proxy import CountingProxy
-from tests.servers import S3Server, ServerUnavailableError, start
+from tests.servers import CAPABILITIES, S3Server, ServerUnavailableError, start
 from tests.servers.supervisor import ROOT, find_executable
 
 Counter = Callable[[S3Server | str], CountingProxy]
@@ -33,9 +34,11 @@ def test_a_server_keeps_what_it_is_given(server: S3Server, bucket: BucketSetting
     assert answer["ETag"].strip('"') == "5d41402abc4b2a76b9719d911017c592"
 
 
-def test_a_servers_capabilities_are_what_it_does(server: S3Server, bucket: BucketSettings) -> None:
+@pytest.mark.parametrize("kind", sorted(CAPABILITIES))
+def test_a_servers_capabilities_are_what_it_does(start_server: ServerStarter, kind: str) -> None:
     """A test that asks for a capability can rely on it, and one that is not claimed is really missing."""
-    client, name = server.client(), bucket.bucket
+    server = start_server(kind)
+    client, name = server.client(), new_bucket(server).bucket
 
     def refusal(operation: str, **arguments: object) -> str:
         try:
