@@ -48,8 +48,8 @@ def main() -> None:
                 continue
             run.scenarios.append(bench.run(scenario, rounds))
             print(report.as_text(run.scenarios[-1]), flush=True)
+            run.store(arguments.output)  # after each: a run that is cut short leaves what it has
     print(report.targets_as_text(run.scenarios))
-    run.store(arguments.output)
 
 
 def _say(line: str) -> None:
