@@ -40,6 +40,9 @@ BUDGET = 180.0
 _BUSY_CODES = {"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 _BUSY_STATUS = re.compile(r"status code: (429|503)\b")  # as obstore tells it
 
+# What OpenSSL calls a connection that the other side dropped, or whose bytes were damaged: nothing that settings mend.
+_TLS_BROKE = re.compile(r"EOF occurred|BAD_RECORD_MAC|DECRYPTION_FAILED|reset by peer|timed out", re.IGNORECASE)
+
 _TRANSIENT_CODES = _BUSY_CODES | {
     "BadDigest",  # a bit flipped on the way: the source was hashed before, so the next try may pass
     "ConcurrentModification",
@@ -165,7 +168,7 @@ def translate(
     where = _where(settings, operation, key)
     if isinstance(error, boto.ClientError):
         return _answered(error, settings, operation, key, where)
-    if isinstance(error, boto.SSLError):
+    if isinstance(error, boto.SSLError) and not _TLS_BROKE.search(str(error)):
         if "WRONG_VERSION_NUMBER" in str(error):
             advice = f"the endpoint (from {settings.origin('endpoint')}) speaks http, not https"
         else:

@@ -227,6 +227,23 @@ def test_what_is_permanent_is_not(proxy: Proxy, recorded: Store, answer: Answer,
     assert not isinstance(caught.value, UnavailableError)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_connection_that_was_dropped_is_made_again(
+    server: S3Server, shared_bucket: BucketSettings, how: str, *, tls: bool
+) -> None:
+    """Over https too, where OpenSSL has an error of its own for it: a server drops what was idle for too long."""
+    with proxied(server, tls=tls) as proxy:
+        rule = getattr(proxy.on("PutObject", key="dropped", nth=2), how)()
+        store = open_store(changed(shared_bucket, endpoint=proxy.endpoint, ca_bundle=proxy.ca_bundle))
+        for _ in range(2):
+            store.put("dropped", b"content")
+
+        assert store.get("dropped").body == b"content"
+
+    assert rule.fired == 1
+
+
 def test_a_transient_failure_that_lasts_names_the_cause(
     proxy: Proxy, recorded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,10 @@ class Rule:
         """Reset the connection before the server hears of the request."""
         return self._set("reset before", lambda exchange: exchange.hang_up(reset=True))
 
+    def close(self) -> Rule:
+        """Close the connection in good order before the server hears of the request, as one that was idle too long."""
+        return self._set("closed before", lambda exchange: exchange.hang_up(reset=False))
+
     def cut_request(self, after: int = 0) -> Rule:
         """Reset the connection after so many bytes of the request's body."""
 
