@@ -59,7 +59,7 @@ class EcsDestination:
         self.uri = stored.uri
         self.verified: Verified = "content"
         self._there: dict[str, bool] = {}  # whether the ETag says that it is the item, or does not tell
-        self._unfinished = Unfinished(stored)
+        self._unfinished: Unfinished | None = None
         self._etags_are_md5 = True
         self._server_side = True
 
@@ -79,7 +79,8 @@ class EcsDestination:
         made = self.stored.create(admin)
         if not made:
             self._there = self._left(items)
-            self._unfinished = Unfinished.find(self.stored)
+        if items:  # else it is being created: nobody can take up later what is cut short, so no parts are kept
+            self._unfinished = Unfinished(self.stored) if made else Unfinished.find(self.stored)
 
     def _left(self, items: Mapping[str, Item]) -> dict[str, bool]:
         there = {}
@@ -189,7 +190,8 @@ class EcsDestination:
 
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata, and clean up."""
-        self._unfinished.abort()
+        if self._unfinished is not None:
+            self._unfinished.abort()
         self.stored.put_manifest(manifest)
         for name, overlay in overlays.items():
             self.stored.store.put(self.stored.keys.overlay(name), documents.dump(overlay))

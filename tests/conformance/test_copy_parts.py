@@ -10,12 +10,13 @@ from pathlib import Path
 import dtoolcore
 import pytest
 
-from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
+from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, create_dataset
 from dtool_ecs_flows.errors import StoppedError
 from dtool_ecs_flows.layout import item_metadata
 from tests.conformance.helpers import changed
 from tests.independent import MIB, Raw, disk_dataset, everything, identifier, md5, noise
 from tests.proxy import Proxy, Request, proxied
+from tests.servers import S3Server
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -198,3 +199,20 @@ def test_a_large_item_that_is_stopped_keeps_its_parts(rgw_bucket: BucketSettings
     assert raw.uploads() == []
     (tmp_path / "out").mkdir()
     assert everything(copy_dataset(report.uri, str(tmp_path / "out"), settings=rgw_bucket).uri) == everything(source)
+
+
+def test_creating_leaves_no_parts_that_nobody_could_take_up(
+    rgw: S3Server, rgw_bucket: BucketSettings, tmp_path: Path
+) -> None:
+    """A dataset that is created anew has a UUID of its own: what a stopped attempt has sent is thrown away."""
+    large, stop = tmp_path / "large", threading.Event()
+    large.write_bytes(LARGE)
+
+    with proxied(rgw) as proxy:
+        proxy.on("UploadPart", nth=2).call(lambda _: stop.set())
+        through = changed(rgw_bucket, endpoint=proxy.endpoint)
+        with pytest.raises(StoppedError):
+            create_dataset("penguins", through.base_uri, files={"large": large}, settings=through, stop=stop)
+
+    assert proxy.seen("UploadPart")
+    assert Raw(rgw_bucket).uploads() == []
