@@ -11,7 +11,6 @@ from dtool_ecs_flows.errors import CorruptItemError, NoSuchKeyError
 from dtool_ecs_flows.hashing import ItemHash
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
-from dtool_ecs_flows.transfer import SINGLE_PUT
 
 Stream = Callable[[int, int, Callable[[Any], None]], None]
 """`stream(offset, length, take)` hands exactly these bytes of an item to `take`, in order, a chunk at a time."""
@@ -59,11 +58,9 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
     """Return the source of the items of a dataset in a bucket."""
 
     def open_reader(item: Item) -> Callable[[int, int], Any]:
-        key, stream = dataset.keys.item(item.identifier), open_stream(item)
+        key = dataset.keys.item(item.identifier)
 
         def read(offset: int, length: int) -> bytearray | memoryview:
-            if length > SINGLE_PUT:  # a part, into a buffer that can be sent as it is: a copy would be in memory too
-                return _filled(stream, offset, length)
             try:
                 data = dataset.store.read(key, offset, length, item.size)
             except NoSuchKeyError:
@@ -92,24 +89,13 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
     )
 
 
-def _filled(stream: Stream, offset: int, length: int) -> bytearray:
-    buffer, filled = bytearray(length), 0
-
-    def take(chunk: Any) -> None:
-        nonlocal filled
-        buffer[filled : filled + len(chunk)] = chunk
-        filled += len(chunk)
-
-    stream(offset, length, take)
-    return buffer
-
-
 def _missing(item: Item, where: str) -> CorruptItemError:
     return CorruptItemError(item.relpath, expected=f"{item.size} bytes", actual="none", where=where)
 
 
 def _other_size(item: Item, offset: int, length: int, count: int, where: str) -> CorruptItemError:
-    expected, actual = f"{length} bytes from {offset} on", f"{count} bytes"
+    expected = f"{length} bytes from {offset} on"
+    actual = f"{count} bytes" if count else "an object of another size"
     return CorruptItemError(item.relpath, expected=expected, actual=actual, where=where)
 
 

@@ -17,7 +17,7 @@ from dtool_ecs_flows.errors import AccessDeniedError, ManifestError, NoSuchKeyEr
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures, objects
 from dtool_ecs_flows.store.fast import FAILURES
-from dtool_ecs_flows.store.flow import Flow, TakerError, byte_range
+from dtool_ecs_flows.store.flow import Flow, TakerError
 from dtool_ecs_flows.store.multipart import Uploads
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, content_md5, etag_of, info_of, made_etag
 from dtool_ecs_flows.store.pages import OBJECTS
@@ -33,6 +33,9 @@ moves bytes may take longer than `read_timeout`. So a larger copy is asked for o
 
 COPY_PART = 256 * 1024**2
 """Bytes of a part of a larger copy, or more where 10,000 parts would not hold the object."""
+
+READ_WHOLE = 8 * 1024**2
+"""Bytes; an object up to this size is taken from its answer in one piece."""
 
 _MAX_PARTS = 10_000  # S3's limit for a multipart upload
 _DELETE_BATCH = 1000  # S3's limit for DeleteObjects
@@ -100,42 +103,43 @@ class Store(Uploads):
             self._call("GetObject", key, {"Key": key, "Range": "bytes=0-0"}, _nothing)
             raise
 
-    def read(self, key: str, offset: int, length: int, size: int) -> memoryview:
+    def read(self, key: str, offset: int, length: int, size: int) -> bytearray | memoryview:
         """Return `length` bytes of an object of `size` bytes, from `offset` on.
 
-        Where the object has another size, other than `length` bytes may come: the caller compares. An answer that was
-        cut short on its way is another matter, and is asked for again.
+        Where the object has another size, none come, and its bytes are not read into memory: whoever can write to the
+        bucket chose how many they are. An answer that was cut short on its way is another matter, and is asked for
+        again.
         """
-        if length == 0:
-            self.head(key)  # there are no bytes to ask for, but the object must be there
-            return memoryview(b"")
-        whole = length == size
+        if length != size or size > READ_WHOLE or not size:
+            return self._filled(key, offset, length, size)
         busy = None
         if self._fast_for(key):
             try:
                 with self._limits.request(length):
-                    data = self._fast.get(key) if whole else self._fast.get_range(key, offset, length)
-                if len(data) == length:
-                    self._fast_served()
-                    return data
+                    data = self._fast.get(key, size)
+                self._fast_served()
+                return data
             except FAILURES as error:  # told apart by the request below
                 busy = self._fast_failed(error, "GetObject", key)
 
         def read(response: dict[str, Any]) -> memoryview:
-            data = response["Body"].read()
-            if not whole and len(data) == size:  # a server that knows no ranges
-                data = data[offset : offset + length]
-            return memoryview(data)
+            with closing(response["Body"]) as body:
+                return memoryview(body.read() if response["ContentLength"] == size else b"")
 
-        params: dict[str, Any] = {"Key": key}
-        if not whole:
-            params["Range"] = byte_range(offset, length)
-        try:
-            return self._call("GetObject", key, params, read, size=length, failed=busy)
-        except StoreError as error:
-            if "InvalidRange" not in str(error):
-                raise
-            return memoryview(b"")  # the object ends before the range begins
+        return self._call("GetObject", key, {"Key": key}, read, size=length, failed=busy)
+
+    def _filled(self, key: str, offset: int, length: int, size: int) -> bytearray:
+        """Read into a buffer that can be sent as a part as it is: a copy of it would be in memory too."""
+        buffer, filled = bytearray(length), 0
+
+        def take(chunk: Any) -> None:
+            nonlocal filled
+            buffer[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+
+        self.fetch(key, offset, length, size, take)
+        del buffer[filled:]
+        return buffer
 
     def fetch(self, key: str, offset: int, length: int, size: int, take: Callable[[Any], None]) -> int:
         """Hand `length` bytes of an object of `size` bytes, from `offset` on, to `take`: in order, a chunk at a time.

@@ -24,7 +24,7 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store.objects import ObjectInfo, StoredObject, check_document, metadata_of
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
 
 FAILURES = (BaseError, OSError, ValueError)
 """What a request in the fast lane may raise."""
@@ -72,9 +72,11 @@ class FastLane:
         result = obstore.put(self._open(), key, body, attributes=dict(metadata), use_multipart=False)
         return (result["e_tag"] or "").strip('"').lower()
 
-    def get(self, key: str) -> memoryview:
-        """Return a whole object's bytes."""
-        return memoryview(obstore.get(self._open(), key).bytes())
+    def get(self, key: str, size: int) -> memoryview:
+        """Return a whole object's bytes; `ValueError` where it has another size."""
+        result = obstore.get(self._open(), key)
+        _check_size(result, size)
+        return memoryview(result.bytes())
 
     def get_object(self, key: str, most: int) -> StoredObject:
         """Return a document whole, with its user metadata; `ManifestError` where it has more than `most` bytes."""
@@ -85,17 +87,12 @@ class FastLane:
         etag = (meta["e_tag"] or "").strip('"').lower()
         return StoredObject(body, ObjectInfo(key, len(body), etag, meta["last_modified"].timestamp(), metadata))
 
-    def get_range(self, key: str, offset: int, length: int) -> memoryview:
-        """Return some of an object's bytes."""
-        return memoryview(obstore.get_range(self._open(), key, start=offset, length=length))
-
     def chunks(self, key: str, offset: int, length: int, size: int) -> Iterator[bytes]:
         """Yield some bytes of an object as they come, `CHUNK` at a time; `ValueError` where it has another size."""
         # A server may answer a range that is all with 200, which obstore takes for an error.
         options: GetOptions = {} if length == size else {"range": (offset, offset + length)}
         result = obstore.get(self._open(), key, options=options)
-        if result.meta["size"] != size:
-            raise ValueError("the object has another size")
+        _check_size(result, size)
         yield from result.stream(min_chunk_size=CHUNK)
 
     def _open(self) -> S3Store:
@@ -104,6 +101,12 @@ class FastLane:
                 _runtime_of.add(os.getpid())
                 self._store = _build(self._settings)
             return self._store
+
+
+def _check_size(result: GetResult, size: int) -> None:
+    """Look at an answer's head before its body is read, which may be of any size."""
+    if result.meta["size"] != size:
+        raise ValueError("the object has another size")
 
 
 def _build(settings: BucketSettings) -> S3Store:

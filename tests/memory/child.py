@@ -5,6 +5,7 @@ It prints the peak over what the imports alone take, in MB, as the last thing th
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from unittest import mock
 from dtool_ecs_flows import documents, transfer
 from dtool_ecs_flows.datasets import copy_dataset, create_dataset, verify_dataset
 from dtool_ecs_flows.datasets.destinations import EcsDestination
+from dtool_ecs_flows.errors import TransferError
 from dtool_ecs_flows.items import sending
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store
@@ -81,6 +83,13 @@ def fetch_large(endpoint: str, folder: str, part: str) -> None:
     """Copy a dataset to a disk, large items in parts of `part` bytes."""
     with _parts_of(int(part)):
         copy_dataset(f"ecs://source/{UUID}", f"file://{folder}", settings=bucket("source", endpoint))
+
+
+def fetch_another_size(endpoint: str, folder: str) -> None:
+    """Copy a dataset to a disk whose item has another size than its manifest says."""
+    with contextlib.suppress(TransferError):
+        copy_dataset(f"ecs://source/{UUID}", f"file://{folder}", settings=bucket("source", endpoint))
+        raise AssertionError("it was copied")
 
 
 def verify_large(endpoint: str, part: str) -> None:

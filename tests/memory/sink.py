@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -59,9 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_zeros(self, size: int) -> None:
         start, _, last = self.headers.get("Range", f"bytes=0-{size - 1}").removeprefix("bytes=").partition("-")
         left = int(last) + 1 - int(start)
-        self._head(206, left, {"Content-Range": f"bytes {start}-{last}/{size}"})
-        while left and self.command != "HEAD":
-            left -= self.wfile.write(_ZEROS[: min(left, len(_ZEROS))])
+        part = {"Content-Range": f"bytes {start}-{last}/{size}"} if "Range" in self.headers else {}
+        self._head(206 if part else 200, left, part)
+        with suppress(ConnectionError):  # who hangs up wants no more
+            while left and self.command != "HEAD":
+                left -= self.wfile.write(_ZEROS[: min(left, len(_ZEROS))])
 
     def do_PUT(self) -> None:
         md5, left, kept = hashlib.md5(), int(self.headers["Content-Length"]), b""

@@ -93,3 +93,11 @@ class TestParts:
     def test_fetching(self, source: Sink, tmp_path: Path) -> None:
         """Onto a disk: written as it comes, whatever the size."""
         assert peak_of("fetch_large", source.endpoint, tmp_path, PART) < 150 * MB
+
+
+def test_an_object_much_larger_than_its_item_is_not_read(tmp_path: Path) -> None:
+    """Whoever can write to a bucket can make an object of any size of an item that its manifest calls small."""
+    objects = zeros(4)
+    objects.update({key: 1024**3 for key in objects if "/data/" in key})
+    with sink(objects) as server:
+        assert peak_of("fetch_another_size", server.endpoint, tmp_path) < 100 * MB
