@@ -16,13 +16,12 @@ from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets.brokers import BrokerDestination
 from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
-from dtool_ecs_flows.datasets.running import concurrency_for, each_item, settings_given
+from dtool_ecs_flows.datasets.running import each_item, operation
 from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError
 from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
 from dtool_ecs_flows.progress import tell_all_there
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
 
@@ -71,7 +70,9 @@ def copy_dataset(
         StoreError, SettingsError: the store or its settings; what is there can be taken up again.
     """
     begun = time.monotonic()
-    with settings_given(settings):
+    with operation(
+        source_uri, base_uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop
+    ) as transfer:
         source = open_source(source_uri, config_path)
         destination = open_destination(base_uri, source.admin, config_path)
         there = destination.existing()
@@ -81,15 +82,13 @@ def copy_dataset(
             return report
         if there is not None and there.get("uuid") != source.admin["uuid"]:
             raise _other_dataset(destination.uri, there, source)
-        workers = concurrency or concurrency_for(source_uri, base_uri, config_path=config_path)
         logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
-        with Transfer(workers, stop) as transfer, heed(transfer.check):
-            items, copied = _copy_items(source, destination, transfer, progress)
-            write_documents(destination, source.readme(), source.tags(), source.annotations())
-            destination.check(items)
-            version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
-            transfer.check()
-            destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
+        items, copied = _copy_items(source, destination, transfer, progress)
+        write_documents(destination, source.readme(), source.tags(), source.annotations())
+        destination.check(items)
+        version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
+        transfer.check()
+        destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),

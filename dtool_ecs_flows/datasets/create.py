@@ -18,6 +18,7 @@ from dtool_ecs_flows.datasets.writer import DatasetWriter
 from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
 from dtool_ecs_flows.models import CreateReport, Item, ProgressCallback
 from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import Transfer
 
 
@@ -53,7 +54,7 @@ def new_dataset(
         settings: of the buckets that take part; looked up by name where they are not given.
         config_path: another file than `~/.config/dtool/dtool.json`.
         concurrency: requests at once; by default the setting of the bucket.
-        stop: set it to make the next `put` end with `StoppedError`.
+        stop: set it to make the next `put`, or the freeze, end with `StoppedError`.
 
     Raises:
         UnsafeNameError: a name that dtool does not allow.
@@ -67,21 +68,25 @@ def new_dataset(
     with ExitStack() as stack:
         stack.enter_context(settings_given(settings))
         admin = dtoolcore.generate_admin_metadata(name, creator_username)
-        destination = open_destination(base_uri, admin, config_path)
         workers = concurrency or concurrency_for(base_uri, config_path=config_path)
-        writer = DatasetWriter(destination, admin, stack.enter_context(Transfer(workers, stop)))
-        stack.callback(writer._clean_up)
-        writer.readme(readme)
-        for tag in tags:
-            writer.tag(tag)
-        for key, value in {**_origin(derived_from, config_path), **(annotations or {})}.items():
-            writer.annotate(key, value)
-        destination.begin(admin, {})
+        transfer = stack.enter_context(Transfer(workers, stop))
+        with heed(transfer.check):  # not around the block, which is the caller's
+            transfer.check()
+            destination = open_destination(base_uri, admin, config_path)
+            writer = DatasetWriter(destination, admin, transfer)
+            stack.callback(writer._clean_up)
+            writer.readme(readme)
+            for tag in tags:
+                writer.tag(tag)
+            for key, value in {**_origin(derived_from, config_path), **(annotations or {})}.items():
+                writer.annotate(key, value)
+            destination.begin(admin, {})
         try:
             yield writer
         finally:
             writer._close()  # a late thread must not write into what is frozen
-        writer._freeze()
+        with heed(transfer.check):
+            writer._freeze()
 
 
 def create_dataset(

@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from dtool_ecs_flows.datasets.running import settings_given
+from dtool_ecs_flows.datasets.running import operation
 from dtool_ecs_flows.errors import AccessDeniedError, DatasetDiffersError, NoSuchKeyError, NotADatasetError
 from dtool_ecs_flows.models import DeleteReport
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
 
@@ -47,7 +46,7 @@ def delete_dataset(
         StoreError, SettingsError: the store or its settings.
     """
     begun = time.monotonic()
-    with settings_given(settings), Transfer(1, stop) as transfer, heed(transfer.check):
+    with operation(uri, settings=settings, config_path=config_path, concurrency=1, stop=stop) as transfer:
         dataset = StoredDataset.at(uri, config_path)
         if not dataset.uuid or not dataset.is_registered():
             raise NotADatasetError(f"there is no dataset at {uri}")

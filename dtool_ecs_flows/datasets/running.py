@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,6 +12,7 @@ from dtool_ecs_flows.errors import CorruptItemError, StoreError, TransferError
 from dtool_ecs_flows.models import Item, ProgressCallback
 from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.settings import BucketSettings, active, resolve
+from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import Transfer
 
 R = TypeVar("R")
@@ -32,6 +34,26 @@ def concurrency_for(*uris: str, config_path: str | None) -> int:
     buckets = {layout.parse_uri(uri)[0] for uri in uris if uri.startswith(layout.SCHEME + "://")}
     limits = [resolve(bucket, config_path=config_path).concurrency for bucket in buckets]
     return min(limits, default=DEFAULT_CONCURRENCY)
+
+
+@contextmanager
+def operation(
+    *uris: str,
+    settings: BucketSettings | Iterable[BucketSettings],
+    config_path: str | None,
+    concurrency: int | None,
+    stop: threading.Event | None,
+) -> Iterator[Transfer]:
+    """Set an operation up: the settings that the caller passed count in it, and `stop` is heard by all its requests.
+
+    That is from the first one on, which opens the source, to the last one, which freezes: a request to a store that is
+    down is tried again for minutes, and whoever cancels a flow run waits for seconds.
+    """
+    with settings_given(settings):
+        workers = concurrency or concurrency_for(*uris, config_path=config_path)
+        with Transfer(workers, stop) as transfer, heed(transfer.check):
+            transfer.check()
+            yield transfer
 
 
 def each_item(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from dtool_ecs_flows import layout
-from dtool_ecs_flows.datasets.running import concurrency_for, settings_given
+from dtool_ecs_flows.datasets.running import operation
 from dtool_ecs_flows.datasets.sources import EcsSource, Source, open_source
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
@@ -61,7 +61,7 @@ def verify_dataset(
         StoreError, SettingsError: the store or its settings, before anything could be compared.
     """
     begun = time.monotonic()
-    with settings_given(settings):
+    with operation(uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop) as transfer:
         source = open_source(uri, config_path)
         findings: list[Finding] = []
         bytes_read = 0
@@ -76,9 +76,7 @@ def verify_dataset(
             findings += _presence(items, there)
             if read:
                 whole = [item for item in items.values() if there.get(item.identifier) == item.size]
-                workers = concurrency or concurrency_for(uri, config_path=config_path)
-                with Transfer(workers, stop) as transfer:
-                    corrupt, bytes_read = _content(source, whole, transfer, progress)
+                corrupt, bytes_read = _content(source, whole, transfer, progress)
                 findings += corrupt
     return VerifyReport(
         uri=source.uri,

@@ -21,6 +21,7 @@ from dtool_ecs_flows.datasets.destinations import Destination
 from dtool_ecs_flows.errors import CorruptItemError, DatasetError, UnsafeNameError
 from dtool_ecs_flows.items import ItemSource, file_source, read_file
 from dtool_ecs_flows.models import CreateReport, Item
+from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer
 
 
@@ -166,7 +167,8 @@ class DatasetWriter:
 
     def _send(self, item: Item, source: ItemSource) -> None:
         self._transfer.check()
-        as_put, _ = self._destination.put(item, source, self._transfer)
+        with heed(self._transfer.check):
+            as_put, _ = self._destination.put(item, source, self._transfer)
         with self._lock:
             self._items[item.identifier] = as_put
 

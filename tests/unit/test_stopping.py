@@ -5,13 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from dtool_ecs_flows import copy_dataset, create_dataset, delete_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.errors import StoppedError
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.store import Store, failures
+from dtool_ecs_flows.store import Store, failures, open_store
 from dtool_ecs_flows.transfer import Transfer
 
 pytestmark = pytest.mark.timeout(60)
@@ -39,6 +44,29 @@ def test_a_stop_is_heard_while_a_store_is_down(gone: Store) -> None:
         for _ in transfer.each(range(8), lambda _: gone.get("k")):
             pass
     assert time.monotonic() - begun < 15 < failures.BUDGET
+
+
+@pytest.mark.parametrize("name", ["copy in", "copy out", "create", "derive", "verify", "list", "delete"])
+def test_an_operation_hears_a_stop_from_its_first_request_on(gone: Store, tmp_path: Path, name: str) -> None:
+    """Where the store is down already when it begins, too: not after the minutes for which a request is tried again."""
+    here, there = str(tmp_path), gone.settings.base_uri
+    source, uri = create_dataset("penguins", here, readme="---\n").uri, f"{there}/{uuid4()}"
+    open_store(gone.settings)._succeeded = True
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    options: dict[str, Any] = {"settings": gone.settings, "stop": stop}
+    operations: dict[str, Callable[[], object]] = {
+        "copy in": lambda: copy_dataset(source, there, **options),
+        "copy out": lambda: copy_dataset(uri, here, **options),
+        "create": lambda: create_dataset("n", there, **options),
+        "derive": lambda: create_dataset("n", here, derived_from=[uri], **options),
+        "verify": lambda: verify_dataset(uri, **options),
+        "list": lambda: list_datasets(there, **options),
+        "delete": lambda: delete_dataset(uri, "n", **options),
+    }
+
+    with pytest.raises(StoppedError):
+        operations[name]()
 
 
 def test_an_interrupt_is_not_held_up_by_a_store_that_is_down(gone: Store) -> None:
