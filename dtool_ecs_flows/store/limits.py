@@ -7,7 +7,9 @@ entry for each byte, throttled-py refuses what is larger than its bucket, limits
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -53,24 +55,24 @@ class Pace:
 
 
 class Limits:
-    """The limits of one bucket's settings, shared by all threads that use it.
+    """The limits of one bucket, shared by all threads that use it.
 
     Where the store says that it is busy, half as many requests at once are made as before; where it does not any
     more, a little more each second. Both happen once per `PERIOD` at most, and only a request that was made after the
     last change brings the next.
     """
 
-    def __init__(self, settings: BucketSettings) -> None:
-        self._settings = settings
+    def __init__(self, bucket: str, concurrency: int, requests_per_second: float, bytes_per_second: float) -> None:
+        self._bucket = bucket
+        self._most = concurrency
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
         self._active = 0
         self._waiting = 0
-        self._allowed = settings.concurrency
+        self._allowed = concurrency
         self._since = 0.0  # when `_allowed` was changed
-        requests, size = settings.max_requests_per_second, settings.max_bytes_per_second
-        self._requests = Pace(requests) if requests else None
-        self._bytes = Pace(size) if size else None
+        self._requests = Pace(requests_per_second) if requests_per_second else None
+        self._bytes = Pace(bytes_per_second) if bytes_per_second else None
 
     @contextmanager
     def request(self, size: int = 0) -> Iterator[float]:
@@ -93,7 +95,7 @@ class Limits:
                 if says_busy(error):
                     self._slow_down(begun)
                 raise
-            if self._allowed < self._settings.concurrency:
+            if self._allowed < self._most:
                 self._speed_up(begun)
         finally:
             with self._lock:
@@ -123,14 +125,14 @@ class Limits:
             now = time.monotonic()
             if begun <= self._since or now - self._since < PERIOD:
                 return
-            first, self._allowed = self._allowed == self._settings.concurrency, max(1, self._allowed // 2)
+            first, self._allowed = self._allowed == self._most, max(1, self._allowed // 2)
             self._since = now
             allowed = self._allowed
         log = logger.info if first else logger.debug
-        log("bucket %s is busy: %d requests at once for now", self._settings.bucket, allowed)
+        log("bucket %s is busy: %d requests at once for now", self._bucket, allowed)
 
     def _speed_up(self, begun: float) -> None:
-        most = self._settings.concurrency
+        most = self._most
         with self._lock:
             now = time.monotonic()
             if begun <= self._since or now - self._since < PERIOD or self._allowed >= most:
@@ -139,3 +141,20 @@ class Limits:
             self._allowed = min(most, self._allowed + step)
             self._since = now
             self._freed.notify(step)
+
+
+def limits_of(settings: BucketSettings) -> Limits:
+    """Return the limits of a bucket in this process: one for all settings that name it, and the same limits."""
+    return _shared(
+        settings.endpoint,
+        settings.bucket,
+        settings.concurrency,
+        settings.max_requests_per_second,
+        settings.max_bytes_per_second,
+        os.getpid(),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(_endpoint: str, bucket: str, concurrency: int, requests: float, size: float, _pid: int) -> Limits:
+    return Limits(bucket, concurrency, requests, size)

@@ -19,7 +19,7 @@ from dtool_ecs_flows.errors import StoreError, UnavailableError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures
 from dtool_ecs_flows.store.fast import FastLane, can_spell, usable
-from dtool_ecs_flows.store.limits import Limits
+from dtool_ecs_flows.store.limits import limits_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Requests:
         """Make all that belongs to one process: locks, connections, the count of requests at once."""
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
-        self._limits = Limits(self.settings)
+        self._limits = limits_of(self.settings)
         self._fast = FastLane(self.settings)
 
     def __repr__(self) -> str:

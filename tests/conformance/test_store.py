@@ -216,7 +216,7 @@ class TestReading:
     def test_an_object_of_another_size_is_no_failure_of_the_network(
         self, store: Store, raw: Raw, offset: int, length: int, actual: int
     ) -> None:
-        """Asking again does not change it: nothing comes, at once, however many bytes there are, and the caller sees it."""
+        """Asking again does not change it: nothing comes, at once, however many bytes there are."""
         raw.put("data/1", noise(actual))
         store.head("data/1")  # from the first success on, transient failures have a budget of minutes
         began = time.monotonic()

@@ -40,9 +40,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def settings_with(**changes: Any) -> BucketSettings:
+    values = {"bucket": "b", "endpoint": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "s"}
+    return BucketSettings(**{**values, **changes})
+
+
 def limits_of(**changes: Any) -> Limits:
-    keys = {"access_key_id": "a", "secret_access_key": "s"}
-    return Limits(BucketSettings(bucket="b", endpoint="http://127.0.0.1:9", **keys, **changes))
+    """Limits that no other test has used."""
+    settings = settings_with(**changes)
+    rates = settings.max_requests_per_second, settings.max_bytes_per_second
+    return Limits(settings.bucket, settings.concurrency, *rates)
 
 
 class TestPace:
@@ -217,3 +224,10 @@ def test_the_time_spent_waiting_for_the_limits_is_not_the_store_s(monkeypatch: p
     attempts.waited += 100
     assert attempts._may_help(UnavailableError("gone"))
     assert not attempts._may_help(ValueError())
+
+
+def test_limits_are_of_the_bucket_not_of_whose_settings_name_it() -> None:
+    """Two users with prefixes of their own share what the bucket allows; another endpoint's bucket has its own."""
+    one = limits.limits_of(settings_with())
+    assert limits.limits_of(settings_with(access_key_id="other", dataset_prefix="u/other")) is one
+    assert limits.limits_of(settings_with(endpoint="http://127.0.0.1:8")) is not one
