@@ -20,8 +20,6 @@ from tests.independent import Raw, identifier, noise
 from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(120)
-
 ITEMS = {f"{number:03}.txt": noise(100, number) for number in range(100)}
 
 

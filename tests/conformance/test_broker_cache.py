@@ -20,7 +20,7 @@ from tests.conformance.helpers import Files, changed, environment
 from tests.independent import Raw, identifier
 from tests.proxy import CountingProxy
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 class TestCache:

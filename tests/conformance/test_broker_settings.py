@@ -22,8 +22,6 @@ from tests.conftest import new_bucket
 from tests.independent import Raw
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class TestSettings:
     def write(self, path: Path, settings: BucketSettings) -> str:

@@ -18,8 +18,6 @@ from tests.conformance.helpers import changed
 from tests.independent import Raw, identifier, noise
 from tests.proxy import Answer, Proxy, Request, proxied
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def proxy(rclone_bucket: BucketSettings) -> Iterator[Proxy]:

@@ -21,8 +21,6 @@ from tests.independent import MIB, Raw, disk_dataset, everything, noise
 from tests.proxy import Answer, Proxy, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def proxy(rgw: S3Server) -> Iterator[Proxy]:

@@ -23,8 +23,6 @@ from tests.proxy import Answer, Request, counting_proxy, proxied
 from tests.proxy.ecs import LONGEST_KEY
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(60)
-
 PLAIN_KEYS = (
     "a/b/c.txt",
     "a b",

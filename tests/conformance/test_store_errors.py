@@ -26,8 +26,6 @@ from tests.independent import Raw, md5
 from tests.proxy import Answer, Proxy, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(scope="module")
 def proxy_of_module(server: S3Server) -> Iterator[Proxy]:

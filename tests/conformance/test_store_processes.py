@@ -16,8 +16,6 @@ from dtool_ecs_flows.store import Store, open_store
 from tests.conformance.helpers import changed, environment
 from tests.independent import Raw, md5, noise
 
-pytestmark = pytest.mark.timeout(120)
-
 PREPARED = """
 import multiprocessing, os, sys, threading, time
 from dtool_ecs_flows.settings import resolve

@@ -15,8 +15,6 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import failures, heed, limits
 from dtool_ecs_flows.store.limits import BURST, PERIOD, Limits, Pace
 
-pytestmark = pytest.mark.timeout(60)
-
 BUSY = boto.ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject")
 
 

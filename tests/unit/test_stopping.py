@@ -14,8 +14,6 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures
 from dtool_ecs_flows.transfer import Transfer
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def gone() -> Store:

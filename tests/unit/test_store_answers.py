@@ -12,8 +12,6 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures
 from tests.proxy import Proxy, proxied
 
-pytestmark = pytest.mark.timeout(60)
-
 PAGE = b"""<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a</Key>
 <LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>x</ETag><Size>1</Size></Contents></ListBucketResult>"""
 

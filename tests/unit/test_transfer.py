@@ -18,8 +18,6 @@ from dtool_ecs_flows import transfer as module
 from dtool_ecs_flows.errors import StoppedError
 from dtool_ecs_flows.transfer import Transfer, md5_of
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.fixture(autouse=True)
 def _no_thread_stays() -> Iterator[None]:
