@@ -31,7 +31,8 @@ os.environ |= {
 }
 
 # A machine that is busy is slow, and no failure. Where something else fails, the log says how to have it again.
-hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+SLOW_IS_FINE = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=SLOW_IS_FINE)
 hypothesis.settings.load_profile("here")
 
 ServerStarter = Callable[[str], S3Server]

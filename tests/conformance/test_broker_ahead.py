@@ -211,7 +211,7 @@ if pid:
 def run(script: str, uri: str, settings: BucketSettings, home: Path) -> subprocess.CompletedProcess[str]:
     variables = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environment(settings)}
     command = [sys.executable, "-W", "ignore", "-c", script, uri]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_a_program_ends_though_the_store_hangs_on_what_comes_next(

@@ -132,7 +132,7 @@ def test_another_package_that_serves_ecs_is_told_of(tmp_path: Path, first: bool)
         "print(dtoolcore._generate_storage_broker_lookup()['ecs'].__module__)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, check=True, timeout=240
     )
     serves = {"other_broker": "dtool-ecs", "dtool_ecs_flows.broker": "dtool-ecs-flows"}[done.stdout.strip()]
     assert "dtool-ecs" in done.stderr

@@ -26,6 +26,7 @@ PROCESSES.set_forkserver_preload(["dtool_ecs_flows"])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_five_kills(rgw: S3Server, tmp_path: Path) -> None:
     """Two large items and some small ones."""
     kill_again_and_again(rgw, tmp_path, kills=5, large=(40 * MIB, 20 * MIB), small=50)

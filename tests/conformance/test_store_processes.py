@@ -119,7 +119,7 @@ def test_after_a_fork(rclone_bucket: BucketSettings, tmp_path: Path, home: Path,
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # the child that hangs holds the pipe
         said, _ = process.communicate()

@@ -25,7 +25,7 @@ from types import FrameType
 
 from tests.servers.model import S3Server
 
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -141,7 +141,7 @@ def start(name: str, *, log: bool = False) -> Iterator[S3Server]:
         finally:
             process.stdin.close()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:  # a forked child still holds the pipe
                 process.terminate()
 

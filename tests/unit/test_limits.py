@@ -197,7 +197,8 @@ class TestBusy:
             for _ in range(4):
                 slow_down(shared)
                 clock.sleep(PERIOD)
-        assert caplog.messages == ["bucket b is busy: 8 requests at once for now"]
+        said = [record.getMessage() for record in caplog.records if record.name.startswith("dtool_ecs_flows")]
+        assert said == ["bucket b is busy: 8 requests at once for now"]
 
     def test_other_failures_change_nothing(self, shared: Limits) -> None:
         """An error of the server or of the network says nothing about the load."""
