@@ -38,7 +38,8 @@ def status_of(url: str) -> int:
     try:
         fetch(url)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
     return 200
 
 
