@@ -27,6 +27,8 @@ _PREFECT_HOME = tempfile.mkdtemp(prefix="prefect-")
 os.environ |= {
     "PREFECT_HOME": _PREFECT_HOME,
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # on a busy machine the first start passes the default
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # and its services wait for each other's writes
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
 

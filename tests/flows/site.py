@@ -82,6 +82,7 @@ def prefect_site(folder: Path) -> Iterator[Site]:
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_API_PORT": str(port),  # the UI calls the port that this says, whatever --port says
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # on a busy machine its services wait for each other's writes
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_COLORS": "false",
         "DO_NOT_TRACK": "1",
