@@ -8,6 +8,7 @@ entry for each byte, throttled-py refuses what is larger than its bucket, limits
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ class Limits:
         self._active = 0
         self._waiting = 0
         self._allowed = settings.concurrency
-        self._since = 0.0  # when `_allowed` was changed
+        self._since = -math.inf  # when `_allowed` was changed; a clock may begin with the machine, at 0
         requests, size = settings.max_requests_per_second, settings.max_bytes_per_second
         self._requests = Pace(requests) if requests else None
         self._bytes = Pace(size) if size else None

@@ -168,6 +168,13 @@ class TestBusy:
             clock.sleep(PERIOD)
         assert allowed == [8, 4, 2, 1, 1, 1]
 
+    def test_also_in_the_first_moments_of_a_machine(self, clock: Clock) -> None:
+        """Whose clock begins at 0: no change has been made then."""
+        clock.now = 0.0
+        shared = limits_of(concurrency=16)
+        slow_down(shared)
+        assert shared._allowed == 8
+
     def test_many_answers_at_once_count_as_one(self, shared: Limits, clock: Clock) -> None:
         """All that were under way when the first came, however late theirs comes, and all within a period."""
 
