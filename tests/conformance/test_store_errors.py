@@ -267,9 +267,10 @@ def test_a_transient_failure_that_lasts_names_the_cause(
 @pytest.mark.parametrize("name", ["put", "put_item"])
 @pytest.mark.parametrize("code", ["OperationAborted", "ConcurrentModification"])
 def test_a_conflict_of_a_plain_put_is_not_that_the_key_exists(
-    proxy: Proxy, recorded: Store, raw: Raw, name: str, code: str
+    proxy: Proxy, recorded: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch, *, name: str, code: str
 ) -> None:
     """Only put-if-absent can fail because something is there; two writers at once are a reason to try again."""
+    monkeypatch.setattr(failures, "FIRST_BUDGET", failures.BUDGET)  # as above
     script = Scripted("PUT", *[Answer(409, code)] * 2)
     proxy.on().call(script)
     ALL[name](recorded)
