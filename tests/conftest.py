@@ -27,11 +27,14 @@ _PREFECT_HOME = tempfile.mkdtemp(prefix="prefect-")
 os.environ |= {
     "PREFECT_HOME": _PREFECT_HOME,
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # on a busy machine the first start passes the default
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # and its services wait for each other's writes
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
 
 # A machine that is busy is slow, and no failure. Where something else fails, the log says how to have it again.
-hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+SLOW_IS_FINE = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=SLOW_IS_FINE)
 hypothesis.settings.load_profile("here")
 
 ServerStarter = Callable[[str], S3Server]

@@ -187,7 +187,7 @@ def check_prefect(words: list[str]) -> None:
 @cache
 def prefect_help(*names: str) -> str:
     command = [sys.executable, "-m", "prefect", *names, "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=280).stdout
 
 
 def check_make(words: list[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import threading
 import time
@@ -70,7 +71,7 @@ class Limits:
         self._active = 0
         self._waiting = 0
         self._allowed = concurrency
-        self._since = 0.0  # when `_allowed` was changed
+        self._since = -math.inf  # when `_allowed` was changed; a clock may begin with the machine, at 0
         self._requests = Pace(requests_per_second) if requests_per_second else None
         self._bytes = Pace(bytes_per_second) if bytes_per_second else None
 

@@ -23,7 +23,7 @@ from tests.conftest import new_bucket
 from tests.independent import CONTENTS, MIB, Raw, disk_dataset, everything, identifier, md5, noise
 from tests.servers import S3Server
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 # --- the life of a dataset ---

@@ -17,8 +17,6 @@ from tests.independent import MIB, Raw, bucket_dataset, identifier, md5, noise
 from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(120)
-
 LARGE = 28 * MIB
 CONTENTS = {"large.bin": noise(LARGE), "small.bin": noise(1000, 1)}
 INSIDE = b"<?xml version='1.0' encoding='UTF-8'?>\n<Error><Code>InternalError</Code><Message>told so</Message></Error>"

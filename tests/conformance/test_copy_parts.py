@@ -18,8 +18,6 @@ from tests.independent import MIB, Raw, disk_dataset, everything, identifier, md
 from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(120)
-
 LARGE = noise(54 * MIB + 3)
 PARTS = {number: LARGE[(number - 1) * 16 * MIB : number * 16 * MIB] for number in range(1, 5)}
 

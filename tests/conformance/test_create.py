@@ -21,6 +21,7 @@ from dtool_ecs_flows.errors import (
     TransferError,
     UnsafeNameError,
 )
+from tests.conformance.helpers import changed
 from tests.independent import (
     CONTENTS,
     MIB,
@@ -33,6 +34,7 @@ from tests.independent import (
     md5,
     noise,
 )
+from tests.proxy import Request, proxied
 
 
 @pytest.fixture
@@ -261,27 +263,24 @@ def test_a_source_that_is_not_there_is_named(rclone_bucket: BucketSettings, tmp_
 # --- files that change ---
 
 
-def test_a_file_that_is_written_to_meanwhile_is_not_frozen(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+def test_a_file_that_is_written_to_meanwhile_is_not_frozen(
+    rclone_bucket: BucketSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A simulation still appends to its log: the item fails, is named, and nothing is frozen."""
-    log = tmp_path / "run.log"
+    log, real = tmp_path / "run.log", os.stat
     log.write_bytes(noise(200 * 1024))
-    done = threading.Event()
 
-    def append() -> None:
-        with log.open("ab", buffering=0) as file:
-            while not done.is_set():
+    def stat(name: Any, **options: Any) -> os.stat_result:
+        if name in (log, str(log)):  # a thread that appends all the time might not get its turn in between
+            with log.open("ab") as file:
                 file.write(b"x" * 100)
+        return real(name, **options)
 
-    writer = threading.Thread(target=append)
-    writer.start()
-    try:
-        with pytest.raises(TransferError, match=r"run\.log") as caught:
-            create_dataset(
-                "penguins", rclone_bucket.base_uri, files={"run.log": log, "a": __file__}, settings=rclone_bucket
-            )
-    finally:
-        done.set()
-        writer.join()
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(TransferError, match=r"run\.log") as caught:
+        create_dataset(
+            "penguins", rclone_bucket.base_uri, files={"run.log": log, "a": __file__}, settings=rclone_bucket
+        )
 
     ((relpath, cause),) = caught.value.failures
     assert relpath == "run.log"
@@ -297,25 +296,21 @@ def test_a_large_file_that_changes_between_its_two_readings_is_not_frozen(
     """Above 8 MiB a file is read twice; bytes that differ, at equal size and time, are noticed by their hash."""
     large = tmp_path / "large"
     large.write_bytes(noise(30 * MIB))
-    done = threading.Event()
+    os.utime(large, ns=(10**18, 10**18))
 
-    def scribble() -> None:
-        with large.open("r+b", buffering=0) as file:
-            for number in range(10**9):
-                if done.is_set():
-                    return
-                file.seek(29 * MIB)
-                file.write(number.to_bytes(8, "big"))
-                os.utime(large, ns=(10**18, 10**18))
+    def scribble(_: Request) -> None:
+        with large.open("r+b") as file:
+            file.seek(29 * MIB)
+            file.write(b"scribble")
+        os.utime(large, ns=(10**18, 10**18))
 
-    writer = threading.Thread(target=scribble)
-    writer.start()
-    try:
+    with proxied(rclone_bucket.endpoint) as proxy:
+        rule = proxy.on("CreateMultipartUpload").call(scribble)  # after the first reading, before the second
+        through = changed(rclone_bucket, endpoint=proxy.endpoint)
         with pytest.raises(TransferError, match="large"):
-            create_dataset("penguins", rclone_bucket.base_uri, files={"large": large}, settings=rclone_bucket)
-    finally:
-        done.set()
-        writer.join()
+            create_dataset("penguins", through.base_uri, files={"large": large}, settings=through)
+
+    assert rule.fired == 1
 
     raw = Raw(rclone_bucket)
     assert raw.uploads() == []

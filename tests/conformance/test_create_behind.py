@@ -18,8 +18,6 @@ from tests.conformance.helpers import changed
 from tests.independent import Raw, identifier, noise
 from tests.proxy import Answer, Proxy, Request, proxied
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def proxy(rclone_bucket: BucketSettings) -> Iterator[Proxy]:
@@ -46,7 +44,7 @@ def put_without_end(dataset: DatasetWriter) -> None:
 def test_a_file_may_change_and_go_as_soon_as_it_was_put(recorded: BucketSettings, proxy: Proxy, tmp_path: Path) -> None:
     """What was there when `put` was called is what is frozen, though no request was answered before the last put."""
     all_put = threading.Event()
-    proxy.on().call(lambda request: None if not is_item(request) or all_put.wait(20) else Answer(400, "TooEarly"))
+    proxy.on().call(lambda request: None if not is_item(request) or all_put.wait(50) else Answer(400, "TooEarly"))
     path, expected = tmp_path / "out.bin", {}
 
     with new_dataset("result", recorded.base_uri, settings=recorded) as dataset:
@@ -97,14 +95,18 @@ def test_what_is_on_its_way_is_bounded(recorded: BucketSettings, proxy: Proxy, m
     """A step that writes faster than the store takes waits in `put`, and its memory does not grow."""
     size = 100_000
     monkeypatch.setattr(behind, "BEHIND", 10 * size)
-    most = 0
+    full, most = threading.Event(), 0
+    proxy.on("PUT", key="*/data/*").call(lambda _: None if full.wait(50) else Answer(400, "TooLate"))
 
     with new_dataset("result", recorded.base_uri, settings=recorded) as dataset:
         for number in range(60):
             dataset.put_bytes(noise(size, number), f"{number}")
-            most = max(most, number + 1 - len(proxy.seen("PUT", key="*/data/*")))
+            sent = [request for request in proxy.seen("PUT", key="*/data/*") if request.status]
+            most = max(most, number + 1 - len(sent))
+            if most == 10:
+                full.set()
 
-    assert 1 < most <= 10
+    assert most == 10
     assert dataset.report.items == 60
 
 

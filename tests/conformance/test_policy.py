@@ -24,7 +24,9 @@ from dtool_ecs_flows import (
 )
 from dtool_ecs_flows.errors import AccessDeniedError, StoppedError
 from dtool_ecs_flows.settings import active
+from tests.conformance.helpers import changed
 from tests.independent import CONTENTS, MIB, Raw, bucket_dataset, disk_dataset, everything, identifier, noise
+from tests.proxy import Answer, proxied
 from tests.servers import S3Server
 
 POLICY = Path(__file__).parents[2] / "deployments" / "policies" / "bucket-policy.json"
@@ -193,11 +195,17 @@ def test_a_large_item_that_was_stopped_is_sent_again(
     source = disk_dataset(tmp_path / "in", {"large": noise(40 * MIB), "small": b"1"})
     stop = threading.Event()
 
-    def soon(_: Progress) -> None:
-        stop.set()
+    def when_the_small_one_is_there(progress: Progress) -> None:
+        if progress.items_done:
+            stop.set()
 
-    with pytest.raises(StoppedError):
-        copy_dataset(source, mine.base_uri, settings=mine, concurrency=2, progress=soon, stop=stop)
+    with proxied(mine.endpoint) as proxy:
+        proxy.on("UploadPart").call(lambda _: None if stop.wait(50) else Answer(400, "TooLate"))
+        through = changed(mine, endpoint=proxy.endpoint)
+        with pytest.raises(StoppedError):
+            copy_dataset(
+                source, mine.base_uri, settings=through, concurrency=2, progress=when_the_small_one_is_there, stop=stop
+            )
 
     report = copy_dataset(source, mine.base_uri, settings=mine)
 

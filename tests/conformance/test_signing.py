@@ -22,8 +22,6 @@ from tests.conftest import new_bucket
 from tests.independent import CONTENTS, Raw, identifier, md5
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=20) as response:
@@ -40,7 +38,8 @@ def status_of(url: str) -> int:
     try:
         fetch(url)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
     return 200
 
 

@@ -13,8 +13,6 @@ from tests.conformance.helpers import changed
 from tests.independent import MIB, Raw, md5, noise
 from tests.proxy import proxied
 
-pytestmark = pytest.mark.timeout(60)
-
 SIZE = 3 * MIB + 5
 
 

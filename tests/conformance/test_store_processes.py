@@ -16,8 +16,6 @@ from dtool_ecs_flows.store import Store, open_store
 from tests.conformance.helpers import changed, environment
 from tests.independent import Raw, md5, noise
 
-pytestmark = pytest.mark.timeout(120)
-
 PREPARED = """
 import multiprocessing, os, sys, threading, time
 from dtool_ecs_flows.settings import resolve
@@ -121,7 +119,7 @@ def test_after_a_fork(rclone_bucket: BucketSettings, tmp_path: Path, home: Path,
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # the child that hangs holds the pipe
         said, _ = process.communicate()

@@ -17,8 +17,6 @@ from tests.independent import MIB, Raw, md5, noise
 from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(120)
-
 BODIES = ("PUT", "POST")
 
 

@@ -37,7 +37,7 @@ from tests.conformance.helpers import Files, changed, content, encoded, half_mad
 from tests.independent import CONTENTS, Raw, bucket_dataset, disk_dataset, disk_path, identifier, md5
 from tests.proxy import Answer, proxied
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.conformance.helpers import Files, changed, content, encoded, half_mad
 from tests.independent import Raw, bucket_dataset, disk_dataset, identifier, md5, noise
 from tests.proxy import Answer, CountingProxy, proxied
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 @pytest.fixture

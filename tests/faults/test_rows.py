@@ -13,7 +13,7 @@ from tests.conformance.helpers import changed, everything_said
 from tests.faults.site import ITEMS, LARGE_ONE, ONE_OF_THEM, Site
 from tests.proxy import Answer, Proxy, Request
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(("last", "nth"), [("*/manifest.json", 1), ("*/dtool", 2)])

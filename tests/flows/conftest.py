@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect import flow, task
 from prefect.client.orchestration import get_client
 
 from dtool_ecs_flows import BucketSettings, CreateReport, create_dataset
@@ -20,6 +23,17 @@ def server_is_there(prefect_server: str) -> None:
     """Flows run under a Prefect server, in each of these tests."""
 
 
+@task
+def nothing() -> None:
+    """Do nothing."""
+
+
+@flow
+def with_nothing(name: str) -> None:
+    """Make a task run of this name."""
+    nothing.with_options(task_run_name=name)()
+
+
 class PrefectApi:
     """What the server has on record, read as a browser would."""
 
@@ -29,6 +43,21 @@ class PrefectApi:
             found = client.request("POST", f"/{kind}/filter", json=filters).json()  # type: ignore[arg-type]
         assert isinstance(found, list)
         return found
+
+    def task_runs(self) -> list[dict[str, Any]]:
+        """Return the task runs when all are on record: they go there as events, one after the other, and take a while.
+
+        So one more is made, and waited for.
+        """
+        name = f"last of all, {uuid4()}"
+        with_nothing(name)
+        until = time.monotonic() + 120
+        while True:
+            found = self.records("task_runs")
+            if any(each["name"] == name and each["state_type"] == "COMPLETED" for each in found):
+                return found
+            assert time.monotonic() < until, "the server has not heard of the last task run"
+            time.sleep(0.1)
 
     def text(self) -> str:
         """Return everything that the server has on record, but for the blocks, as one text."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.servers.supervisor import free_ports
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Site:
             finally:
                 process.terminate()
                 try:
-                    process.wait(timeout=20)
+                    process.wait(timeout=60)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -82,6 +82,7 @@ def prefect_site(folder: Path) -> Iterator[Site]:
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_API_PORT": str(port),  # the UI calls the port that this says, whatever --port says
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # on a busy machine its services wait for each other's writes
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_COLORS": "false",
         "DO_NOT_TRACK": "1",
@@ -98,7 +99,7 @@ def prefect_site(folder: Path) -> Iterator[Site]:
 
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/api/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/api/health", timeout=30) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -12,7 +12,7 @@ import pytest
 from dtool_ecs_flows import BucketSettings, create_dataset, list_datasets
 from tests.flows.site import ROOT, Site, prefect_site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SAVE_BLOCK = """
 import json, sys

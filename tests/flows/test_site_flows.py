@@ -36,7 +36,7 @@ def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedP
         env={**os.environ, "PREFECT_API_URL": str(api), **environment},
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
 

@@ -16,8 +16,9 @@ import pytest
 from dtool_ecs_flows import BucketSettings, create_dataset, list_datasets
 from dtool_ecs_flows.flows.archive import archive
 from tests.flows.conftest import block_of
+from tests.independent import Raw
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ITEMS = 6000
 
@@ -70,11 +71,14 @@ def test_a_run_that_is_terminated_stops_soon_and_is_resumed(
     for line in process.stdout:
         if "Copying" in line:
             break
-    time.sleep(2)
+    raw, until = Raw(rclone_bucket), time.monotonic() + 120
+    while not any("/data/" in key for key in raw.listed()):
+        assert time.monotonic() < until, "no item arrives"
+        time.sleep(0.1)
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 15, said
+    said, _ = process.communicate(timeout=120)
+    assert time.monotonic() - asked < 60, said
     assert process.returncode != 0
     assert "Stopped: what is there can be resumed" in said
 

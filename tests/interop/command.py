@@ -68,7 +68,7 @@ class Dtool:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         return Said(done.returncode, done.stdout, done.stderr)
 

@@ -115,7 +115,7 @@ class Peer:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         if done.returncode:
             raise PeerError(f"{self.name}: {script} {' '.join(arguments)} failed:\n{done.stderr}")

@@ -157,11 +157,22 @@ class Proxy:
         self._close()
 
     def _listen(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=512)
+        self._listener = self._bound()
         self._port = self._listener.getsockname()[1]
         self.endpoint = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
         self._thread = threading.Thread(target=self._accept, args=(self._listener,), name="proxy", daemon=True)
         self._thread.start()
+
+    def _bound(self) -> socket.socket:
+        """Listen where it has listened before; for a moment somebody's outgoing connection may have that port."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return socket.create_server(("127.0.0.1", self._port), backlog=512)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def _close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for clients

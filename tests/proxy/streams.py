@@ -44,6 +44,8 @@ class Stream:
             self._buffer = self.socket.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError):
             return False
+        except OSError:  # an end, too; who reads on meets it
+            return True
         finally:
             self.socket.settimeout(None)
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ from types import FrameType
 
 from tests.servers.model import S3Server
 
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -90,12 +91,27 @@ def running(environment: Mapping[str, str]) -> Iterator[Processes]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on now, all different."""
+    """Ports of the loopback interface that nobody listens on now, all different.
+
+    A server may take seconds until it listens: they are none of those that outgoing connections are given meanwhile.
+    """
+    ports = range(10_000, max(10_000, _first_of_outgoing()))
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # somebody has it
+                each.bind(("127.0.0.1", random.SystemRandom().choice(ports) if len(ports) > 1000 else 0))
+                found.append(each.getsockname()[1])
+        return found
+
+
+def _first_of_outgoing() -> int:
+    """The first of the ports that the system gives to outgoing connections, as Linux tells it."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32768
 
 
 def find_executable(name: str, hint: str) -> Path:
@@ -141,7 +157,7 @@ def start(name: str, *, log: bool = False) -> Iterator[S3Server]:
         finally:
             process.stdin.close()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:  # a forked child still holds the pipe
                 process.terminate()
 

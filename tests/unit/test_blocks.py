@@ -268,7 +268,7 @@ class TestActive:
 
     def test_two_blocks_of_one_bucket_name_in_two_threads(self) -> None:
         """Buckets of one name in two namespaces work at the same time, each in its own thread."""
-        both_inside = threading.Barrier(2, timeout=10)
+        both_inside = threading.Barrier(2, timeout=60)
 
         def work(endpoint: str) -> str:
             with block(endpoint=endpoint).active():

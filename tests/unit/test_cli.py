@@ -54,14 +54,18 @@ class TestAtATerminal:
             f"print([name for name in {heavy} if name in sys.modules])\n"
             "dtool_ecs_flows.cli.main(['--help'])"
         )
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.stdout.startswith("[]\nUsage:")
-        # Processor time: the clock would measure what else the machine does.
-        assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.3
+        took = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            assert done.stdout.startswith("[]\nUsage:")
+            took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+            if took[-1] < 0.3:
+                return
+        # Processor time: the clock would measure what else the machine does. It too is longer when modules are
+        # compiled, and where others share the caches: what is slow by itself is so each time.
+        pytest.fail(f"{took} seconds")
 
     def test_it_is_installed_under_its_name(self) -> None:
         """The package brings the command, and the command tells the package's version."""

@@ -126,13 +126,16 @@ def test_large_items_come_first() -> None:
 
 def test_no_more_run_at_once_than_allowed(transfer: Transfer) -> None:
     """And no fewer, where there is work for all."""
-    lock, now, most = threading.Lock(), 0, 0
+    lock, full, now, most = threading.Lock(), threading.Event(), 0, 0
 
     def work(item: Item) -> None:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
+            if now == 4:
+                full.set()
+        full.wait(60)  # none has ended before as many are there as may be
         time.sleep(0.01)
         with lock:
             now -= 1

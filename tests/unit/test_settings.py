@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dtool_ecs_flows.errors import SettingsError
 from dtool_ecs_flows.settings import configured_buckets, from_dtool_json, resolve
+from tests.conftest import SLOW_IS_FINE
 from tests.unit.machine import SECRET, Machine, keys, record
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -153,7 +154,7 @@ class TestWhereTheyComeFrom:
 
 class TestBucketNames:
     @given(bucket=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{2,60}", fullmatch=True))
-    @hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, *SLOW_IS_FINE])
     def test_dots_dashes_underscores_and_capitals_work(self, machine: Machine, bucket: str) -> None:
         """Whatever a bucket is called, its own keys are found, and it is listed under its name."""
         machine.file(keys(bucket))

@@ -182,7 +182,7 @@ class TestActive:
 
     def test_two_threads_use_one_bucket_name_with_different_stores(self) -> None:
         """At the same time, and neither sees the other's."""
-        both_inside = threading.Barrier(2, timeout=10)
+        both_inside = threading.Barrier(2, timeout=60)
 
         def work(endpoint: str) -> str:
             with active(record("b-1", endpoint=endpoint)):

@@ -12,8 +12,6 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures
 from tests.proxy import Proxy, proxied
 
-pytestmark = pytest.mark.timeout(60)
-
 PAGE = b"""<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a</Key>
 <LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>x</ETag><Size>1</Size></Contents></ListBucketResult>"""
 
@@ -21,7 +19,7 @@ PAGE = b"""<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A server that says nothing but what it is told to say."""
-    monkeypatch.setattr(failures, "FIRST_BUDGET", 3.0)
+    monkeypatch.setattr(failures, "FIRST_BUDGET", 60.0)
     with proxied("http://127.0.0.1:9") as proxy:
         yield proxy
 
@@ -74,8 +72,9 @@ def test_two_writers_at_once_do_not_mean_that_a_key_exists(proxy: Proxy, store: 
     assert len(proxy.requests) == 3
 
 
-def test_an_outage_is_told_as_one(proxy: Proxy, store: Store) -> None:
+def test_an_outage_is_told_as_one(proxy: Proxy, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no answer helps against ends as `UnavailableError`, after the budget."""
+    monkeypatch.setattr(failures, "FIRST_BUDGET", 1.0)
     proxy.on().answer(503, "SlowDown")
     with pytest.raises(UnavailableError, match="SlowDown"):
         store.get("k")
