@@ -114,14 +114,17 @@ def _start(name: str, stack: ExitStack) -> S3Server:
         raise
 
 
+_SERVERS = os.environ.get("TEST_SERVERS", "rgw,rclone,ecs,ecs-https").split(",")
+
+
 @pytest.fixture(
     scope="session",
-    params=["rgw", "rclone", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ecs", "ecs-https"))],
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name.startswith("ecs") else []) for name in _SERVERS],
 )
 def server(request: pytest.FixtureRequest, start_server: ServerStarter) -> S3Server:
     """Each server in turn. Where a test needs what some lack, it looks at `server.capabilities`.
 
-    "ecs" is the gateway behind a proxy that refuses what ECS refuses, over http and over https.
+    "ecs" is the gateway behind a proxy that refuses what ECS refuses, over http and https. TEST_SERVERS names fewer.
     """
     return start_server(request.param)
 
