@@ -31,6 +31,8 @@ from dtool_ecs_flows.transfer import Transfer, md5_of
 Unreadable: TypeAlias = ManifestError | AccessDeniedError
 """What keeps one dataset from being read, and no other."""
 
+_PREFIXES = 1000  # that are remembered: as many as there are datasets on a page
+
 
 def list_datasets(
     base_uri: str,
@@ -44,9 +46,9 @@ def list_datasets(
     """List the datasets of a base URI, frozen or not.
 
     In a bucket that takes one request per 1,000 datasets, one small read per dataset, and one read per distinct
-    prefix; with `tags` one listing more per dataset. A dataset that cannot be read is listed with its `problem`, and
-    does not keep the others from being listed. All are in memory at the end, about 1.5 KB each; `iter_datasets` needs
-    less.
+    prefix (where there are more than a thousand, some more); with `tags` one listing more per dataset. A dataset that
+    cannot be read is listed with its `problem`, and does not keep the others from being listed. All are in memory at
+    the end, about 1.5 KB each; `iter_datasets` needs less.
 
     Args:
         base_uri: `ecs://bucket`, or a folder, or any base URI that a dtool plugin serves.
@@ -89,9 +91,9 @@ def iter_datasets(
 ) -> Generator[DatasetInfo, None, None]:
     """Yield the datasets of a base URI as `list_datasets` tells of them, each as soon as it is read.
 
-    For buckets of any size: one listing page and the datasets that are being read are in memory, and no more. They
-    come in no particular order; UUIDs that are registered without a dataset are left out. Leaving the iteration ends
-    the requests; where it is not run to its end, close it.
+    For buckets of any size: one listing page, the last thousand prefixes and the datasets that are being read are in
+    memory, and no more. They come in no particular order; UUIDs that are registered without a dataset are left out.
+    Leaving the iteration ends the requests; where it is not run to its end, close it.
 
     The arguments are those of `list_datasets`, and so is what it raises.
     """
@@ -156,7 +158,10 @@ def _heeding(pages: Iterator[tuple[str, ObjectInfo]], check: Callable[[], None])
 
 
 class _Prefixes:
-    """The prefixes of a bucket's datasets. Those of equal registration keys are read once: many users have a few."""
+    """The prefixes of a bucket's datasets. Those of equal registration keys are read once: many users have a few.
+
+    Only the last `_PREFIXES` are remembered, so that a bucket with a prefix for each dataset takes no more memory.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -176,9 +181,10 @@ class _Prefixes:
         if not is_md5(etag):  # which says nothing, so that key stands alone
             return self._of(uuid)
         with self._lock:
-            known, mine = self._read.get((size, etag)), Future[str | Unreadable]()
-            if known is None:
-                self._read[size, etag] = mine
+            known, mine = self._read.pop((size, etag), None), Future[str | Unreadable]()
+            self._read[size, etag] = known or mine  # the last one now
+            if len(self._read) > _PREFIXES:
+                del self._read[next(iter(self._read))]
         if known is not None:
             with suppress(NoSuchKeyError):
                 return known.result()
