@@ -116,7 +116,7 @@ def _lines(
 ) -> Iterator[_Line]:
     """Return what reads the datasets; a bucket's settings are looked up now, since active ones may be gone later."""
     if not base_uri.startswith(layout.SCHEME + "://"):
-        return _with_dtoolcore(base_uri, tags, stop)
+        return _with_dtoolcore(base_uri, config_path, tags, stop)
     bucket, uuid = layout.parse_uri(base_uri)
     if uuid:
         raise NotADatasetError(f"{base_uri} is the URI of a dataset; list {layout.base_uri(bucket)}")
@@ -245,14 +245,16 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def _with_dtoolcore(base_uri: str, tags: bool, stop: threading.Event | None) -> Iterator[_Line]:
+def _with_dtoolcore(
+    base_uri: str, config_path: str | None, tags: bool, stop: threading.Event | None
+) -> Iterator[_Line]:
     uri = dtoolcore.utils.sanitise_uri(base_uri)
     try:
-        broker = dtoolcore._get_storage_broker(uri, None)
+        broker = dtoolcore._get_storage_broker(uri, config_path)
     except KeyError as error:
         raise NotADatasetError(f"{base_uri}: no installed plugin serves the scheme {error}") from None
     try:
-        uris = list(broker.list_dataset_uris(uri, None))
+        uris = list(broker.list_dataset_uris(uri, config_path))
     except FileNotFoundError:
         hint = "" if "/" in base_uri else f"; the base URI of a bucket is {layout.base_uri(base_uri)}"
         raise NotADatasetError(f"there is no folder {base_uri}{hint}") from None
@@ -261,12 +263,12 @@ def _with_dtoolcore(base_uri: str, tags: bool, stop: threading.Event | None) -> 
             raise StoppedError("stopped; nothing was changed")
         uuid = ""
         try:
-            admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)
+            admin = dtoolcore._admin_metadata_from_uri(dataset_uri, config_path)
             if not isinstance(admin, dict) or not layout.is_uuid(str(admin.get("uuid"))):
                 raise ManifestError("administrative metadata unreadable: no JSON object with a UUID")
             uuid = str(admin.get("uuid", ""))
             kind = dtoolcore.DataSet if admin.get("type") == "dataset" else dtoolcore.ProtoDataSet
-            listed = sorted(kind(dataset_uri, dict(admin)).list_tags()) if tags else None
+            listed = sorted(kind(dataset_uri, dict(admin), config_path).list_tags()) if tags else None
             yield uuid, _line(dataset_uri, uuid, admin, listed)
         except (EcsFlowsError, OSError, ValueError, KeyError) as error:
             yield uuid, DatasetInfo(uri=dataset_uri, uuid=uuid, problem=f"cannot be read: {error}")
