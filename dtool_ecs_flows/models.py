@@ -182,7 +182,10 @@ FindingKind: TypeAlias = Literal[
     "proto dataset",
     "not verified",
 ]
-"""`corrupt` is said of bytes that were read; `not verified` means that they could not be read now."""
+"""`corrupt` is said of bytes that were read; `not verified` means that they could not be read now.
+
+`orphan registration` and `proto dataset` are what is there in the place of a frozen dataset; nothing else is told then.
+"""
 
 
 class Finding(Report):
