@@ -121,7 +121,10 @@ class CopyReport(Report):
     """The frozen dataset was at the destination before; nothing was copied."""
     verified: Verified
     differences: tuple[str, ...] = ()
-    """README, tags, annotations and overlays that differ at the destination (`README.yml`, `tags/raw`, ...)."""
+    """README, tags, annotations and overlays that differ at the destination (`README.yml`, `tags/raw`, ...).
+
+    With `hash function: ...`, the two manifests have hashes of different kinds: sizes agree, and no hash was compared.
+    """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
     seconds: float
