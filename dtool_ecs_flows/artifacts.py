@@ -194,7 +194,7 @@ def verify_markdown(report: VerifyReport) -> str:
     )
     verdict = "is right" if report.ok else f"has {plural(len(report.findings), 'finding')}"
     parts = [
-        f"# {code(report.name)} {verdict}",
+        f"# {code(report.name or report.uuid)} {verdict}",
         f"{plural(report.items, 'item')}, {human_bytes(report.bytes)}; {how} in {human_seconds(report.seconds)}.",
         code(report.uri),
     ]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dtool_ecs_flows.errors import CorruptItemError, ManifestError
 from dtool_ecs_flows.models import Item
 
-_ALGORITHMS = {
-    "md5sum_hexdigest": "md5",
-    "sha1sum_hexdigest": "sha1",
-    "shasum": "sha1",
-    "sha256sum_hexdigest": "sha256",
-}
+_ALGORITHMS: Mapping[str, str] = MappingProxyType(
+    {
+        "md5sum_hexdigest": "md5",
+        "sha1sum_hexdigest": "sha1",
+        "shasum": "sha1",
+        "sha256sum_hexdigest": "sha256",
+    }
+)
 """dtoolcore.filehasher's functions by the name that stands in a manifest."""
 
 

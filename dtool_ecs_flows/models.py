@@ -121,7 +121,10 @@ class CopyReport(Report):
     """The frozen dataset was at the destination before; nothing was copied."""
     verified: Verified
     differences: tuple[str, ...] = ()
-    """README, tags, annotations and overlays that differ at the destination (`README.yml`, `tags/raw`, ...)."""
+    """README, tags, annotations and overlays that differ at the destination (`README.yml`, `tags/raw`, ...).
+
+    With `hash function: ...`, the two manifests have hashes of different kinds: sizes agree, and no hash was compared.
+    """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
     seconds: float
@@ -182,7 +185,10 @@ FindingKind: TypeAlias = Literal[
     "proto dataset",
     "not verified",
 ]
-"""`corrupt` is said of bytes that were read; `not verified` means that they could not be read now."""
+"""`corrupt` is said of bytes that were read; `not verified` means that they could not be read now.
+
+`orphan registration` and `proto dataset` are what is there in the place of a frozen dataset; nothing else is told then.
+"""
 
 
 class Finding(Report):

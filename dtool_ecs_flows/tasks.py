@@ -350,7 +350,7 @@ def verify_dataset(
             progress=progress,
             stop=StopSignal(),
         )
-    told = (one_line(report.name), report.items, human_bytes(report.bytes_read), len(report.findings))
+    told = (one_line(report.name or report.uuid), report.items, human_bytes(report.bytes_read), len(report.findings))
     logger.log(logging.INFO if report.ok else logging.ERROR, "Verified %s: %d items, %s read, %d findings", *told)
     return report
 

@@ -27,6 +27,8 @@ from dtool_ecs_flows.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 
+_BY_SIZE = "hash function: items were compared by size only"
+
 
 def copy_dataset(
     source_uri: str,
@@ -192,7 +194,7 @@ def _compare(
         skipped=len(source.items),
         already_there=True,
         verified="not read",
-        differences=tuple(differences),
+        differences=(*differences, *(() if same_hash else (_BY_SIZE,))),
         updated=tuple(name for name in differences if update and not name.startswith("only there: ")),
         seconds=time.monotonic() - begun,
     )

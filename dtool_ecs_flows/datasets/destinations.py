@@ -15,7 +15,7 @@ from dtool_ecs_flows.items import ItemSource, Unfinished, send
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.store import ObjectInfo, is_md5
 from dtool_ecs_flows.stored import StoredDataset
-from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer
+from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer, md5_of
 
 _ENOUGH = 1000  # differences that are told of; more would say no more
 
@@ -102,9 +102,12 @@ class EcsDestination:
         if self._copies_from(source) and self._copy(item, source, transfer):
             return item, True
         md5, etag = send(self.stored, item, source, transfer, self._unfinished)
-        # The store checked the bytes against their hash on the way in; an encrypting one has ETags of its own.
-        self._etags_are_md5 &= not is_md5(etag) or etag == md5
+        self._learn(etag, md5)
         return item.with_hash(md5), True
+
+    def _learn(self, etag: str, md5: str) -> None:
+        """Compare the ETag of bytes that the store checked on their way in: an encrypting one has ETags of its own."""
+        self._etags_are_md5 &= not is_md5(etag) or etag == md5
 
     def _is_there(self, item: Item, source: ItemSource) -> bool:
         etag_tells = self._there.get(item.identifier)
@@ -145,8 +148,9 @@ class EcsDestination:
     # --- documents ---
 
     def put_readme(self, text: str) -> None:
-        """Write the README."""
-        self.stored.store.put(self.stored.keys.readme, text.encode("utf-8"))
+        """Write the README. Its ETag tells what those of this bucket are, where no item was sent from here."""
+        body = text.encode("utf-8")
+        self._learn(self.stored.store.put(self.stored.keys.readme, body), md5_of(body))
 
     def put_tag(self, tag: str) -> None:
         """Add a tag."""

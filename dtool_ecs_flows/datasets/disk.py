@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import stat
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from dtoolcore.storagebroker import DiskStorageBroker
 from dtoolcore.utils import generous_parse_uri
 
 from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.datasets import names
 from dtool_ecs_flows.errors import (
     CorruptItemError,
     DatasetError,
@@ -95,7 +95,9 @@ class DiskDestination:
                 f"{self._root} is another dataset, not frozen yet (UUID {there.get('uuid')}); "
                 "freeze or remove it, or choose another name"
             )
-        check_relpaths(items.values())
+        folder = self._root.parent if there is None else self._root
+        with self._telling_when_full():
+            names.check_relpaths(items.values(), lambda: names.folding_in(folder))
         needed = sum(item.size for item in items.values())
         free = shutil.disk_usage(self._root.parent).free
         if there is None and needed > free:
@@ -255,33 +257,3 @@ def _size(size: int | None) -> str:
 
 def _without_frozen(admin: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in admin.items() if key != "frozen_at"}
-
-
-def check_relpaths(items: Iterator[Item] | Any) -> None:
-    """Check that every relpath can be a file of its own on any disk, before the first byte is written.
-
-    Raises:
-        UnsafeNameError: a relpath leaves the folder, or two are one file where case or Unicode form is not told apart,
-            or one is a file where another needs a folder.
-    """
-    files: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    for item in items:
-        relpath = layout.check_relpath(item.relpath)
-        parts = relpath.split("/")
-        if any(part in ("", ".") for part in parts) or any(len(part.encode()) > 255 for part in parts):
-            raise UnsafeNameError(f"relpath {relpath!r} cannot be a file on a disk")
-        names = [unicodedata.normalize("NFC", part) for part in parts] if _FOLDS_UNICODE else parts
-        same = "/".join(names)
-        if same in files:
-            raise UnsafeNameError(f"relpaths {files[same]!r} and {relpath!r} would be one file on this disk")
-        files[same] = relpath
-        for depth in range(1, len(names)):
-            folders.setdefault("/".join(names[:depth]), relpath)
-    for folder, relpath in folders.items():
-        if folder in files:
-            raise UnsafeNameError(f"relpaths {files[folder]!r} and {relpath!r} cannot both be on a disk")
-
-
-_FOLDS_UNICODE = os.uname().sysname == "Darwin" if hasattr(os, "uname") else False
-"""Whether file names that differ only in Unicode form are one file."""

@@ -31,6 +31,8 @@ from dtool_ecs_flows.transfer import Transfer, md5_of
 Unreadable: TypeAlias = ManifestError | AccessDeniedError
 """What keeps one dataset from being read, and no other."""
 
+_PREFIXES = 1000  # that are remembered: as many as there are datasets on a page
+
 
 def list_datasets(
     base_uri: str,
@@ -44,9 +46,9 @@ def list_datasets(
     """List the datasets of a base URI, frozen or not.
 
     In a bucket that takes one request per 1,000 datasets, one small read per dataset, and one read per distinct
-    prefix; with `tags` one listing more per dataset. A dataset that cannot be read is listed with its `problem`, and
-    does not keep the others from being listed. All are in memory at the end, about 1.5 KB each; `iter_datasets` needs
-    less.
+    prefix (where there are more than a thousand, some more); with `tags` one listing more per dataset. A dataset that
+    cannot be read is listed with its `problem`, and does not keep the others from being listed. All are in memory at
+    the end, about 1.5 KB each; `iter_datasets` needs less.
 
     Args:
         base_uri: `ecs://bucket`, or a folder, or any base URI that a dtool plugin serves.
@@ -89,9 +91,9 @@ def iter_datasets(
 ) -> Generator[DatasetInfo, None, None]:
     """Yield the datasets of a base URI as `list_datasets` tells of them, each as soon as it is read.
 
-    For buckets of any size: one listing page and the datasets that are being read are in memory, and no more. They
-    come in no particular order; UUIDs that are registered without a dataset are left out. Leaving the iteration ends
-    the requests; where it is not run to its end, close it.
+    For buckets of any size: one listing page, the last thousand prefixes and the datasets that are being read are in
+    memory, and no more. They come in no particular order; UUIDs that are registered without a dataset are left out.
+    Leaving the iteration ends the requests; where it is not run to its end, close it.
 
     The arguments are those of `list_datasets`, and so is what it raises.
     """
@@ -114,7 +116,7 @@ def _lines(
 ) -> Iterator[_Line]:
     """Return what reads the datasets; a bucket's settings are looked up now, since active ones may be gone later."""
     if not base_uri.startswith(layout.SCHEME + "://"):
-        return _with_dtoolcore(base_uri, tags, stop)
+        return _with_dtoolcore(base_uri, config_path, tags, stop)
     bucket, uuid = layout.parse_uri(base_uri)
     if uuid:
         raise NotADatasetError(f"{base_uri} is the URI of a dataset; list {layout.base_uri(bucket)}")
@@ -156,7 +158,10 @@ def _heeding(pages: Iterator[tuple[str, ObjectInfo]], check: Callable[[], None])
 
 
 class _Prefixes:
-    """The prefixes of a bucket's datasets. Those of equal registration keys are read once: many users have a few."""
+    """The prefixes of a bucket's datasets. Those of equal registration keys are read once: many users have a few.
+
+    Only the last `_PREFIXES` are remembered, so that a bucket with a prefix for each dataset takes no more memory.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -176,9 +181,10 @@ class _Prefixes:
         if not is_md5(etag):  # which says nothing, so that key stands alone
             return self._of(uuid)
         with self._lock:
-            known, mine = self._read.get((size, etag)), Future[str | Unreadable]()
-            if known is None:
-                self._read[size, etag] = mine
+            known, mine = self._read.pop((size, etag), None), Future[str | Unreadable]()
+            self._read[size, etag] = known or mine  # the last one now
+            if len(self._read) > _PREFIXES:
+                del self._read[next(iter(self._read))]
         if known is not None:
             with suppress(NoSuchKeyError):
                 return known.result()
@@ -239,14 +245,16 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def _with_dtoolcore(base_uri: str, tags: bool, stop: threading.Event | None) -> Iterator[_Line]:
+def _with_dtoolcore(
+    base_uri: str, config_path: str | None, tags: bool, stop: threading.Event | None
+) -> Iterator[_Line]:
     uri = dtoolcore.utils.sanitise_uri(base_uri)
     try:
-        broker = dtoolcore._get_storage_broker(uri, None)
+        broker = dtoolcore._get_storage_broker(uri, config_path)
     except KeyError as error:
         raise NotADatasetError(f"{base_uri}: no installed plugin serves the scheme {error}") from None
     try:
-        uris = list(broker.list_dataset_uris(uri, None))
+        uris = list(broker.list_dataset_uris(uri, config_path))
     except FileNotFoundError:
         hint = "" if "/" in base_uri else f"; the base URI of a bucket is {layout.base_uri(base_uri)}"
         raise NotADatasetError(f"there is no folder {base_uri}{hint}") from None
@@ -255,12 +263,12 @@ def _with_dtoolcore(base_uri: str, tags: bool, stop: threading.Event | None) -> 
             raise StoppedError("stopped; nothing was changed")
         uuid = ""
         try:
-            admin = dtoolcore._admin_metadata_from_uri(dataset_uri, None)
+            admin = dtoolcore._admin_metadata_from_uri(dataset_uri, config_path)
             if not isinstance(admin, dict) or not layout.is_uuid(str(admin.get("uuid"))):
                 raise ManifestError("administrative metadata unreadable: no JSON object with a UUID")
             uuid = str(admin.get("uuid", ""))
             kind = dtoolcore.DataSet if admin.get("type") == "dataset" else dtoolcore.ProtoDataSet
-            listed = sorted(kind(dataset_uri, dict(admin)).list_tags()) if tags else None
+            listed = sorted(kind(dataset_uri, dict(admin), config_path).list_tags()) if tags else None
             yield uuid, _line(dataset_uri, uuid, admin, listed)
         except (EcsFlowsError, OSError, ValueError, KeyError) as error:
             yield uuid, DatasetInfo(uri=dataset_uri, uuid=uuid, problem=f"cannot be read: {error}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
+
+import dtoolcore
 
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.datasets.running import operation
@@ -17,6 +20,7 @@ from dtool_ecs_flows.errors import (
     ManifestError,
     NoSuchBucketError,
     NoSuchKeyError,
+    NotADatasetError,
     StoppedError,
     StoreError,
     UnavailableError,
@@ -27,7 +31,9 @@ from dtool_ecs_flows.models import Finding, FindingKind, Item, ProgressCallback,
 from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import heed
+from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
+from dtool_ecs_flows.words import human_time
 
 
 def verify_dataset(
@@ -57,12 +63,17 @@ def verify_dataset(
         stop: set it to end early with `StoppedError`.
 
     Raises:
-        NotADatasetError: there is no frozen dataset at this URI.
+        NotADatasetError: there is nothing at this URI.
         StoreError, SettingsError: the store or its settings, before anything could be compared.
     """
     begun = time.monotonic()
     with operation(uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop) as transfer:
-        source = open_source(uri, config_path)
+        try:
+            source = open_source(uri, config_path)
+        except NotADatasetError:
+            if (report := _not_frozen(uri, config_path, begun)) is None:
+                raise
+            return report
         findings: list[Finding] = []
         bytes_read = 0
         try:
@@ -89,6 +100,57 @@ def verify_dataset(
         findings=tuple(findings),
         seconds=time.monotonic() - begun,
     )
+
+
+def _not_frozen(uri: str, config_path: str | None, begun: float) -> VerifyReport | None:
+    """Report what is there in the place of a frozen dataset; None where nothing is."""
+    in_bucket = uri.startswith(layout.SCHEME + "://")
+    found = _unfrozen_in_bucket(uri, config_path) if in_bucket else _unfrozen_elsewhere(uri, config_path)
+    if found is None:
+        return None
+    admin, finding = found
+    return VerifyReport(
+        uri=uri,
+        uuid=str(admin.get("uuid", "")),
+        name=str(admin.get("name", "")),
+        items=0,
+        bytes=0,
+        bytes_read=0,
+        content_read=False,
+        findings=(finding,),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _unfrozen_in_bucket(uri: str, config_path: str | None) -> tuple[Mapping[str, Any], Finding] | None:
+    stored = StoredDataset.at(uri, config_path)
+    if not stored.uuid:
+        return None
+    keys = stored.keys
+    try:
+        admin = stored.admin()
+    except NoSuchKeyError:
+        if not stored.is_registered():
+            return None
+        message = f"{keys.registration} registers a dataset, and {keys.admin_metadata} is missing"
+        finding = Finding(kind="orphan registration", subject=keys.registration, message=message)
+        return {"uuid": stored.uuid}, finding
+    return {**admin, "uuid": stored.uuid}, _proto(admin)
+
+
+def _unfrozen_elsewhere(uri: str, config_path: str | None) -> tuple[Mapping[str, Any], Finding] | None:
+    try:
+        admin = dtoolcore.ProtoDataSet.from_uri(uri, config_path)._admin_metadata
+    except (dtoolcore.DtoolCoreTypeError, KeyError):
+        return None
+    return admin, _proto(admin)
+
+
+def _proto(admin: Mapping[str, Any]) -> Finding:
+    message = "it has not been frozen yet"
+    with suppress(KeyError, TypeError, ValueError):  # some brokers tell it as text
+        message += f"; it was created at {human_time(float(admin['created_at']))} UTC"
+    return Finding(kind="proto dataset", subject="dtool", message=message, expected="dataset", actual="protodataset")
 
 
 def _structure(source: Source) -> list[Finding]:

@@ -10,9 +10,10 @@ import email.utils
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import botocore.exceptions as boto
@@ -37,7 +38,7 @@ FIRST_BUDGET = 8.0
 BUDGET = 180.0
 """Seconds of retries per request afterwards: a node of the store may restart meanwhile."""
 
-_BUSY_CODES = {"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_BUSY_CODES = frozenset({"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
 _BUSY_STATUS = re.compile(r"status code: (429|503)\b")  # as obstore tells it
 
 # What OpenSSL calls a connection that the other side dropped, or whose bytes were damaged: nothing that settings mend.
@@ -54,31 +55,35 @@ _TRANSIENT_CODES = _BUSY_CODES | {
     "ServiceUnavailable",
     "XAmzContentSHA256Mismatch",
 }
-_CREDENTIAL_CODES = {
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidSecurity",
-    "InvalidToken",
-    "NotSignedUp",
-    "SignatureDoesNotMatch",
-}
-_ACTIONS = {
-    "GetObject": "s3:GetObject",
-    "HeadObject": "s3:GetObject",
-    "PutObject": "s3:PutObject",
-    "CopyObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "UploadPartCopy": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "ListParts": "s3:ListMultipartUploadParts",
-    "ListObjectsV2": "s3:ListBucket",
-    "DeleteObject": "s3:DeleteObject",
-    "DeleteObjects": "s3:DeleteObject",
-    "PutObjectAcl": "s3:PutObjectAcl",
-}
+_CREDENTIAL_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NotSignedUp",
+        "SignatureDoesNotMatch",
+    }
+)
+_ACTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "GetObject": "s3:GetObject",
+        "HeadObject": "s3:GetObject",
+        "PutObject": "s3:PutObject",
+        "CopyObject": "s3:PutObject",
+        "CreateMultipartUpload": "s3:PutObject",
+        "UploadPart": "s3:PutObject",
+        "UploadPartCopy": "s3:PutObject",
+        "CompleteMultipartUpload": "s3:PutObject",
+        "AbortMultipartUpload": "s3:AbortMultipartUpload",
+        "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+        "ListParts": "s3:ListMultipartUploadParts",
+        "ListObjectsV2": "s3:ListBucket",
+        "DeleteObject": "s3:DeleteObject",
+        "DeleteObjects": "s3:DeleteObject",
+        "PutObjectAcl": "s3:PutObjectAcl",
+    }
+)
 
 
 class _RetryInWords(logging.Filter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,30 @@ def test_descriptions_that_differ_are_reported_and_changed_when_asked(bucket: Bu
     assert set(raw.json(f"{root}/overlays/colour.json").values()) == {"red"}
     assert {f"{root}/tags/new", f"{root}/tags/theirs"} <= set(raw.listed())
     assert copy_dataset(source, bucket.base_uri, settings=bucket).differences == ("only there: tags/theirs",)
+
+
+def test_hashes_that_cannot_be_compared_are_told(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Another client froze it with SHA-1: the sizes agree, which is less than the same hashes; nothing is changed."""
+    source = disk_dataset(tmp_path, CONTENTS)
+    report = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket)
+    raw = Raw(rclone_bucket)
+
+    def use_sha1(manifest: dict[str, Any]) -> None:
+        manifest["hash_function"] = "shasum"
+        for entry in manifest["items"].values():
+            entry["hash"] = hashlib.sha1(CONTENTS[entry["relpath"]]).hexdigest()
+
+    raw.edit_json(f"{report.uuid}/manifest.json", use_sha1)
+    raw.put(f"{report.uuid}/tags/theirs", b"")
+    state = raw.state()
+
+    for update in (False, True):
+        told = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket, update_metadata=update)
+
+        assert told.already_there
+        assert told.differences == ("only there: tags/theirs", "hash function: items were compared by size only")
+        assert told.updated == ()
+    assert raw.state() == state
 
 
 def test_a_readme_that_got_lost_is_written_again_when_asked(bucket: BucketSettings, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset
 from dtool_ecs_flows.errors import StoppedError, StoreError
-from dtool_ecs_flows.store import Store, failures
+from dtool_ecs_flows.store import ObjectInfo, Store, failures
 from dtool_ecs_flows.store import bucket as bucket_module
 from tests.conformance.helpers import changed
 from tests.conftest import new_bucket
@@ -94,6 +96,28 @@ def test_a_stop_is_heard_between_parts(proxy: Proxy, buckets: tuple[BucketSettin
 
     report = copy_dataset(uri, buckets[1].base_uri, settings=buckets)
     assert raw.get(f"{report.uuid}/data/{identifier('large.bin')}") == CONTENTS["large.bin"]
+
+
+def test_a_store_that_encrypts_has_etags_of_its_own(
+    buckets: tuple[BucketSettings, BucketSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They look like MD5 and are none: the copy is not taken for damage, though no item's ETag was ever right."""
+    uri = dataset_in(buckets[0])
+    real_list, real_put = Store.list, Store.put
+
+    def listed(store: Store, prefix: str) -> Iterator[ObjectInfo]:
+        return (replace(info, etag=md5(info.etag.encode())) for info in real_list(store, prefix))
+
+    def put(store: Store, key: str, body: bytes, **how: Any) -> str:
+        return md5(real_put(store, key, body, **how).encode())
+
+    monkeypatch.setattr(Store, "list", listed)
+    monkeypatch.setattr(Store, "put", put)
+
+    report = copy_dataset(uri, buckets[1].base_uri, settings=buckets)
+
+    assert (report.verified, report.copied_items) == ("not read", 2)
+    assert Raw(buckets[1]).json(f"{report.uuid}/dtool")["type"] == "dataset"
 
 
 @pytest.mark.parametrize("operation", ["CopyObject", "UploadPartCopy", "CompleteMultipartUpload"])

@@ -22,6 +22,7 @@ import tempfile
 import threading
 
 from dtoolcore.storagebroker import DiskStorageBroker
+from dtoolcore.utils import get_config_value_from_file
 
 LOCK = threading.Lock()
 CACHE = tempfile.mkdtemp(prefix="shelf-")
@@ -36,7 +37,7 @@ class ShelfStorageBroker(DiskStorageBroker):
 
     @classmethod
     def list_dataset_uris(cls, base_uri, config_path):
-        folder = base_uri.removeprefix("shelf://here")
+        folder = base_uri.removeprefix(f"{cls.key}://here")
         return [f"{base_uri.rstrip('/')}/{name}" for name in sorted(os.listdir(folder))]
 
     def put_item(self, fpath, relpath):
@@ -54,6 +55,24 @@ class ShelfStorageBroker(DiskStorageBroker):
             return path
         finally:
             LOCK.release()
+
+
+def unlock(config_path):
+    if get_config_value_from_file("SHELF_PASSWORD", config_path) != "sesame":
+        raise OSError("it stays shut")
+
+
+class LockedStorageBroker(ShelfStorageBroker):
+    key = "locked"
+
+    def __init__(self, uri, config_path=None):
+        unlock(config_path)
+        super().__init__(uri, config_path)
+
+    @classmethod
+    def list_dataset_uris(cls, base_uri, config_path):
+        unlock(config_path)
+        return super().list_dataset_uris(base_uri, config_path)
 '''
 
 
@@ -67,7 +86,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     info.mkdir(parents=True)
     (plugins / "dtool_shelf.py").write_text(PLUGIN)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dtool-shelf\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[dtool.storage_brokers]\nshelf = dtool_shelf:ShelfStorageBroker\n")
+    (info / "entry_points.txt").write_text(
+        "[dtool.storage_brokers]\nshelf = dtool_shelf:ShelfStorageBroker\nlocked = dtool_shelf:LockedStorageBroker\n"
+    )
     monkeypatch.syspath_prepend(plugins)
     (tmp_path / "shelf").mkdir()
     return f"shelf://here{tmp_path}/shelf"
@@ -162,3 +183,17 @@ def test_datasets_are_made_and_listed_in_another_store(tmp_path: Path, shelf: st
     assert json.loads((folder_of(report.uri) / ".dtool" / "manifest.json").read_text())["items"].keys() == {
         identifier("a")
     }
+
+
+def test_a_listing_of_another_store_reads_the_settings_that_it_is_given(shelf: str, tmp_path: Path) -> None:
+    """Its plugin gets the path of the file each time that it is asked."""
+    disk_dataset(tmp_path / "shelf", {"a": b"1"}, tags=["raw"])
+    config = tmp_path / "other.json"
+    config.write_text('{"SHELF_PASSWORD": "sesame"}')
+    base_uri = shelf.replace("shelf://", "locked://")
+
+    with pytest.raises(OSError, match="it stays shut"):
+        list_datasets(base_uri)
+    (info,) = list_datasets(base_uri, config_path=str(config), tags=True).datasets
+
+    assert (info.problem, info.name, info.tags) == ("", "penguins", ("raw",))

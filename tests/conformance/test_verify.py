@@ -330,14 +330,37 @@ def test_a_bit_that_flips_on_the_way_is_no_damage(rclone_bucket: BucketSettings)
 # --- what is no frozen dataset, and stopping ---
 
 
-def test_only_a_frozen_dataset_can_be_verified(rclone_bucket: BucketSettings) -> None:
-    """A proto dataset has no manifest yet, and of what is not there nothing can be said: errors, not findings."""
-    uuid = bucket_dataset(Raw(rclone_bucket), CONTENTS, admin={"type": "protodataset"})
+def test_a_proto_dataset_is_a_finding_that_tells_its_age(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """In a bucket and in a folder: it has no manifest yet, so nothing is said of its items."""
+    uuid = bucket_dataset(Raw(rclone_bucket), CONTENTS, prefix="u/", admin={"type": "protodataset"})
+    on_disk = disk_dataset(tmp_path, CONTENTS, freeze=False)
 
-    with pytest.raises(NotADatasetError, match="proto dataset"):
-        verify_dataset(f"{rclone_bucket.base_uri}/{uuid}", settings=rclone_bucket)
-    with pytest.raises(NotADatasetError, match="not a dataset"):
-        verify_dataset(f"{rclone_bucket.base_uri}/00000000-0000-0000-0000-000000000000", settings=rclone_bucket)
+    report = verify_dataset(f"{rclone_bucket.base_uri}/{uuid}", settings=rclone_bucket)
+
+    assert (report.ok, report.uuid, report.name, report.items) == (False, uuid, "penguins", 0)
+    assert kinds(report.findings) == [("proto dataset", "dtool")]
+    assert "created at 2023-11-14 22:13:20 UTC" in report.findings[0].message
+    assert kinds(verify_dataset(on_disk).findings) == [("proto dataset", "dtool")]
+
+
+def test_a_registration_that_stands_alone_is_a_finding(bucket: BucketSettings) -> None:
+    """As a deletion that was cut short leaves it, or a dataset whose administrative metadata got lost."""
+    raw = Raw(bucket)
+    uuid = bucket_dataset(raw, CONTENTS)
+    raw.delete(f"{uuid}/dtool")
+
+    report = verify_dataset(f"{bucket.base_uri}/{uuid}", settings=bucket)
+
+    assert (report.ok, report.uuid, report.name) == (False, uuid, "")
+    assert kinds(report.findings) == [("orphan registration", f"dtool-{uuid}")]
+
+
+def test_what_is_not_there_cannot_be_verified(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Of nothing there is nothing to say: an error, no finding."""
+    base = rclone_bucket.base_uri
+    for uri in (f"{base}/00000000-0000-0000-0000-000000000000", base, str(tmp_path / "nothing"), "gopher://hole/1"):
+        with pytest.raises(NotADatasetError):
+            verify_dataset(uri, settings=rclone_bucket)
 
 
 def test_metadata_that_cannot_be_read_is_an_error_that_names_it(rclone_bucket: BucketSettings) -> None:

@@ -131,6 +131,7 @@ def test_findings_of_a_verification_are_a_table() -> None:
     )
     assert "| corrupt | `a.csv` | hash differs | `aa` | `bb` |" in verify_markdown(report)
     assert "`n` has 1 finding" in verify_markdown(report)
+    assert "`u` has 1 finding" in verify_markdown(report.model_copy(update={"name": ""}))  # nothing tells its name
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from typing import cast
 from unittest import mock
 
 from dtool_ecs_flows import documents, transfer
-from dtool_ecs_flows.datasets import copy_dataset, create_dataset, verify_dataset
+from dtool_ecs_flows.datasets import copy_dataset, create_dataset, iter_datasets, verify_dataset
 from dtool_ecs_flows.datasets.destinations import EcsDestination
 from dtool_ecs_flows.errors import TransferError
 from dtool_ecs_flows.items import sending
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store
 from dtool_ecs_flows.stored import StoredDataset
-from tests.memory.simulated import ADMIN, UUID, SimulatedStore
+from tests.memory.simulated import ADMIN, UUID, CrowdedStore, SimulatedStore
 
 
 def peak() -> float:
@@ -64,6 +64,14 @@ def plan_simulated(folder: str) -> None:
     items = dict(manifest.items)
     destination.check(items)
     destination.freeze(documents.Manifest(items, manifest.dtoolcore_version), {}, ADMIN)
+
+
+def list_crowded(count: str) -> None:
+    """Go through a bucket of `count` datasets, each under a prefix of its own."""
+    store = CrowdedStore(bucket("crowded", "http://one"), int(count))
+    with mock.patch("dtool_ecs_flows.datasets.listing.open_store", return_value=store):
+        found = sum(info.type == "dataset" for info in iter_datasets("ecs://crowded", settings=store.settings))
+    assert found == int(count)
 
 
 def send_large(path: str, endpoint: str, part: str) -> None:

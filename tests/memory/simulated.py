@@ -1,9 +1,13 @@
-"""A dataset of any number of items that nobody stores: what a bucket would say of it is made up as it is asked for."""
+"""A dataset of any number of items, and a bucket of any number of datasets, that nobody stores.
+
+What a bucket would say of them is made up as it is asked for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,3 +101,28 @@ class SimulatedStore:
 
     def delete(self, keys: Any) -> int:
         return len(list(keys))
+
+
+class CrowdedStore:
+    """Stands for `dtool_ecs_flows.store.Store`: a bucket with so many datasets, each of a user of its own."""
+
+    def __init__(self, settings: BucketSettings, datasets: int) -> None:
+        self.settings = settings
+        self.bucket = settings.bucket
+        self._uuids = (str(uuid.UUID(int=number)) for number in range(datasets))
+
+    def list(self, _: str) -> Iterator[ObjectInfo]:
+        for each in self._uuids:
+            prefix = self._prefix(each)
+            yield ObjectInfo(f"dtool-{each}", len(prefix), hashlib.md5(prefix).hexdigest(), 1.5e9)
+
+    def get(self, key: str, **_: Any) -> StoredObject:
+        if key.startswith("dtool-"):
+            body = self._prefix(key.removeprefix("dtool-"))
+        else:
+            body = json.dumps({**ADMIN, "uuid": key.split("/")[-2]}).encode()
+        return StoredObject(body, ObjectInfo(key, len(body), "", 1.5e9))
+
+    @staticmethod
+    def _prefix(of: str) -> bytes:
+        return f"u/user-{of[-8:]}/".encode()

@@ -62,6 +62,12 @@ def test_a_million_items_are_planned_in_less_than_a_gigabyte_and_a_half(tmp_path
     assert filecmp.cmp(tmp_path / "manifest.json", tmp_path / "copied.json", shallow=False)
 
 
+@pytest.mark.slow
+def test_a_hundred_thousand_datasets_are_gone_through_in_bounded_memory() -> None:
+    """Though each has a registration key of its own: neither the keys nor their prefixes pile up."""
+    assert peak_of("list_crowded", 100_000) < 40 * MB
+
+
 @pytest.fixture(scope="module")
 def source() -> Iterator[Sink]:
     """A bucket with one item of `SIZE`."""
