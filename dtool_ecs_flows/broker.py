@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ from dtool_ecs_flows.errors import (
     SettingsError,
     UnsafeNameError,
 )
-from dtool_ecs_flows.items import file_source, receive, send, stored_items
+from dtool_ecs_flows.items import file_item, receive, send, stored_items
 from dtool_ecs_flows.known import KnownItems
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.settings import resolve
@@ -219,12 +218,14 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
     # --- items ---
 
     def put_item(self, fpath: str, relpath: str) -> str:
-        """Put a file into the dataset and return its handle; the bytes are in the bucket when this returns."""
-        layout.check_relpath(relpath)
-        status = os.stat(fpath)
-        item = Item(layout.identifier_of(relpath), relpath, status.st_size, "", status.st_mtime)
+        """Put a file into the dataset and return its handle; the bytes are in the bucket when this returns.
+
+        Raises:
+            CorruptItemError: the file changed while it was read; it was not put.
+        """
+        item, source = file_item(fpath, relpath)
         with self._transfer() as transfer:
-            md5, etag = send(self.dataset, item, file_source(fpath), transfer)
+            md5, etag = send(self.dataset, item, source, transfer)
         self._known.sent(replace(item, hash=md5), etag)
         self._items = self._said = None  # what a freeze that failed had learnt holds no more
         return relpath
