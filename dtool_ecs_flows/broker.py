@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.metadata import entry_points
 from typing import Any
 
 from dtoolcore.filehasher import FileHasher, md5sum_hexdigest
 from dtoolcore.storagebroker import BaseStorageBroker
 
-from dtool_ecs_flows import layout, publishing
+from dtool_ecs_flows import layout, plugins, publishing
 from dtool_ecs_flows.cache import ItemCache
 from dtool_ecs_flows.errors import (
     NoSuchKeyError,
@@ -359,21 +357,4 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         return publishing.signed_urls(self.dataset, expiry_seconds)
 
 
-def _warn_of_others() -> None:
-    """Say so where more than one installed package provides the scheme."""
-    providers = {
-        entry.value: entry.dist.name if entry.dist else entry.value
-        for entry in entry_points(group="dtool.storage_brokers")
-        # dtool-ecs names its entry after the class. Loading them all would tell, and would load what is broken too.
-        if entry.name == ECSStorageBroker.key or entry.attr == ECSStorageBroker.__name__
-    }
-    if len(providers) > 1:
-        names = list(providers.values())
-        message = (
-            f"the packages {', '.join(names)} all serve {ECSStorageBroker.key}:// URIs; dtoolcore takes {names[-1]}. "
-            "Uninstall all but one"
-        )
-        warnings.warn(message, stacklevel=2)
-
-
-_warn_of_others()
+plugins.warn_of_others(ECSStorageBroker.key, ECSStorageBroker.__name__)
