@@ -140,6 +140,33 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         """Return the key of a tag."""
         return self.dataset.keys.tag(tag)
 
+    # What dserver's plugins build keys with: dtool-s3's brokers have these attributes.
+
+    @property
+    def data_key_prefix(self) -> str:
+        """What the items' keys start with."""
+        return self.dataset.keys.data
+
+    @property
+    def fragments_key_prefix(self) -> str:
+        """What the keys of metadata per item start with."""
+        return self.dataset.keys.fragments
+
+    @property
+    def overlays_key_prefix(self) -> str:
+        """What the overlays' keys start with."""
+        return self.dataset.keys.overlays
+
+    @property
+    def annotations_key_prefix(self) -> str:
+        """What the annotations' keys start with."""
+        return self.dataset.keys.annotations
+
+    @property
+    def tags_key_prefix(self) -> str:
+        """What the tags' keys start with."""
+        return self.dataset.keys.tags
+
     # --- administrative metadata ---
 
     def has_admin_metadata(self) -> bool:
