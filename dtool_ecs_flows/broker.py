@@ -19,11 +19,7 @@ from dtoolcore.storagebroker import BaseStorageBroker
 
 from dtool_ecs_flows import layout, plugins, publishing
 from dtool_ecs_flows.cache import ItemCache
-from dtool_ecs_flows.errors import (
-    NoSuchKeyError,
-    SettingsError,
-    UnsafeNameError,
-)
+from dtool_ecs_flows.errors import FrozenDatasetError, NoSuchKeyError, SettingsError, UnsafeNameError
 from dtool_ecs_flows.items import file_item, receive, send, stored_items
 from dtool_ecs_flows.known import KnownItems
 from dtool_ecs_flows.models import Item
@@ -54,7 +50,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
             self._dataset = StoredDataset(open_store(resolve(bucket, config_path=config_path)), uuid)
         except SettingsError as error:
             self._error = error
-        self._created = False
+        self._created: bool | None = None  # by create_structure just now: whether it was registered by it
         self._known = KnownItems()
         self._items: dict[str, Item] | None = None  # the last listing
         self._said: dict[str, dict[str, Any]] | None = None  # metadata of items, while freezing
@@ -190,21 +186,23 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
             FrozenDatasetError: it is there and frozen.
             StoreError: it could not be written; nothing was left behind.
         """
-        self.dataset.create_structure()
-        self._created = True
+        self._created = self.dataset.create_structure()
 
     def put_admin_metadata(self, admin_metadata: Mapping[str, Any]) -> None:
         """Write the administrative metadata; a frozen dataset is never made a proto dataset again.
 
         Raises:
             FrozenDatasetError: that was asked for.
+            StoreError: it could not be written; where it was to be the dataset's first, nothing was left behind.
         """
         admin = dict(admin_metadata)
+        created, self._created = self._created, None
         if admin.get("type") == "protodataset":
             admin.pop("frozen_at", None)  # dtoolcore copies it along
-            if not self._created:
+            if created is None:
                 self.dataset.refuse_frozen()
-        self.dataset.put_admin(admin)
+        with self.dataset.taken_back(bool(created)):
+            self.dataset.put_admin(admin)
 
     # --- documents ---
 
@@ -329,7 +327,21 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
     # --- freezing ---
 
     def pre_freeze_hook(self) -> None:
-        """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it."""
+        """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it.
+
+        Raises:
+            FrozenDatasetError: another process has frozen it; it names what was put from here and is not in it.
+        """
+        try:
+            self.dataset.refuse_frozen()
+        except FrozenDatasetError as error:
+            late = self._known.put_in_vain(self.dataset)
+            if not late:
+                raise
+            raise FrozenDatasetError(
+                f"{error}; from here {len(late)} items were put that its manifest does not have, perhaps in place of "
+                f"its own: {', '.join(map(repr, late[:3]))}{' …' * (len(late) > 3)}. verify_dataset tells its state"
+            ) from None
         self._items = self._known.list(self.dataset, checksums=True)
         fragments = self.dataset.fragments()
         said: dict[str, dict[str, Any]] = defaultdict(dict)
