@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.metadata import entry_points
 from typing import Any
 
 from dtoolcore.filehasher import FileHasher, md5sum_hexdigest
 from dtoolcore.storagebroker import BaseStorageBroker
 
-from dtool_ecs_flows import layout, publishing
+from dtool_ecs_flows import layout, plugins, publishing
 from dtool_ecs_flows.cache import ItemCache
-from dtool_ecs_flows.errors import (
-    NoSuchKeyError,
-    SettingsError,
-    UnsafeNameError,
-)
-from dtool_ecs_flows.items import file_source, receive, send, stored_items
+from dtool_ecs_flows.errors import FrozenDatasetError, NoSuchKeyError, SettingsError, UnsafeNameError
+from dtool_ecs_flows.items import file_item, receive, send, stored_items
 from dtool_ecs_flows.known import KnownItems
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.settings import resolve
@@ -57,7 +50,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
             self._dataset = StoredDataset(open_store(resolve(bucket, config_path=config_path)), uuid)
         except SettingsError as error:
             self._error = error
-        self._created = False
+        self._created: bool | None = None  # by create_structure just now: whether it was registered by it
         self._known = KnownItems()
         self._items: dict[str, Item] | None = None  # the last listing
         self._said: dict[str, dict[str, Any]] | None = None  # metadata of items, while freezing
@@ -143,6 +136,33 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         """Return the key of a tag."""
         return self.dataset.keys.tag(tag)
 
+    # What dserver's plugins build keys with: dtool-s3's brokers have these attributes.
+
+    @property
+    def data_key_prefix(self) -> str:
+        """What the items' keys start with."""
+        return self.dataset.keys.data
+
+    @property
+    def fragments_key_prefix(self) -> str:
+        """What the keys of metadata per item start with."""
+        return self.dataset.keys.fragments
+
+    @property
+    def overlays_key_prefix(self) -> str:
+        """What the overlays' keys start with."""
+        return self.dataset.keys.overlays
+
+    @property
+    def annotations_key_prefix(self) -> str:
+        """What the annotations' keys start with."""
+        return self.dataset.keys.annotations
+
+    @property
+    def tags_key_prefix(self) -> str:
+        """What the tags' keys start with."""
+        return self.dataset.keys.tags
+
     # --- administrative metadata ---
 
     def has_admin_metadata(self) -> bool:
@@ -166,21 +186,23 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
             FrozenDatasetError: it is there and frozen.
             StoreError: it could not be written; nothing was left behind.
         """
-        self.dataset.create_structure()
-        self._created = True
+        self._created = self.dataset.create_structure()
 
     def put_admin_metadata(self, admin_metadata: Mapping[str, Any]) -> None:
         """Write the administrative metadata; a frozen dataset is never made a proto dataset again.
 
         Raises:
             FrozenDatasetError: that was asked for.
+            StoreError: it could not be written; where it was to be the dataset's first, nothing was left behind.
         """
         admin = dict(admin_metadata)
+        created, self._created = self._created, None
         if admin.get("type") == "protodataset":
             admin.pop("frozen_at", None)  # dtoolcore copies it along
-            if not self._created:
+            if created is None:
                 self.dataset.refuse_frozen()
-        self.dataset.put_admin(admin)
+        with self.dataset.taken_back(bool(created)):
+            self.dataset.put_admin(admin)
 
     # --- documents ---
 
@@ -219,12 +241,14 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
     # --- items ---
 
     def put_item(self, fpath: str, relpath: str) -> str:
-        """Put a file into the dataset and return its handle; the bytes are in the bucket when this returns."""
-        layout.check_relpath(relpath)
-        status = os.stat(fpath)
-        item = Item(layout.identifier_of(relpath), relpath, status.st_size, "", status.st_mtime)
+        """Put a file into the dataset and return its handle; the bytes are in the bucket when this returns.
+
+        Raises:
+            CorruptItemError: the file changed while it was read; it was not put.
+        """
+        item, source = file_item(fpath, relpath)
         with self._transfer() as transfer:
-            md5, etag = send(self.dataset, item, file_source(fpath), transfer)
+            md5, etag = send(self.dataset, item, source, transfer)
         self._known.sent(replace(item, hash=md5), etag)
         self._items = self._said = None  # what a freeze that failed had learnt holds no more
         return relpath
@@ -303,7 +327,21 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
     # --- freezing ---
 
     def pre_freeze_hook(self) -> None:
-        """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it."""
+        """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it.
+
+        Raises:
+            FrozenDatasetError: another process has frozen it; it names what was put from here and is not in it.
+        """
+        try:
+            self.dataset.refuse_frozen()
+        except FrozenDatasetError as error:
+            late = self._known.put_in_vain(self.dataset)
+            if not late:
+                raise
+            raise FrozenDatasetError(
+                f"{error}; from here {len(late)} items were put that its manifest does not have, perhaps in place of "
+                f"its own: {', '.join(map(repr, late[:3]))}{' …' * (len(late) > 3)}. verify_dataset tells its state"
+            ) from None
         self._items = self._known.list(self.dataset, checksums=True)
         fragments = self.dataset.fragments()
         said: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -358,21 +396,4 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         return publishing.signed_urls(self.dataset, expiry_seconds)
 
 
-def _warn_of_others() -> None:
-    """Say so where more than one installed package provides the scheme."""
-    providers = {
-        entry.value: entry.dist.name if entry.dist else entry.value
-        for entry in entry_points(group="dtool.storage_brokers")
-        # dtool-ecs names its entry after the class. Loading them all would tell, and would load what is broken too.
-        if entry.name == ECSStorageBroker.key or entry.attr == ECSStorageBroker.__name__
-    }
-    if len(providers) > 1:
-        names = list(providers.values())
-        message = (
-            f"the packages {', '.join(names)} all serve {ECSStorageBroker.key}:// URIs; dtoolcore takes {names[-1]}. "
-            "Uninstall all but one"
-        )
-        warnings.warn(message, stacklevel=2)
-
-
-_warn_of_others()
+plugins.warn_of_others(ECSStorageBroker.key, ECSStorageBroker.__name__)

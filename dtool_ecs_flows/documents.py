@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,14 @@ FORMAT_VERSION = "0.14.0"
 package. Readers compare it with 0.14.0 to learn how a handle is written."""
 
 _MAX_PREFIX = 1024  # bytes; no S3 key is longer
+_MAX_USER_METADATA = 2000  # bytes of all names and values; stores take about 2 KB
+
+# What dtool-s3 up to 0.14, and the dtool command with it, asks for. All of them together always fit.
+_READ_FROM_USER_METADATA = frozenset(
+    {"type", "uuid", "name", "creator_username", "created_at", "frozen_at", "dtoolcore_version"}
+)
+_MAX_VALUE = 256  # of each of them
+_HEADER = re.compile(r"[A-Za-z0-9_-]+")
 
 README_TXT = """README
 ======
@@ -104,10 +113,19 @@ def structure(uuid: str) -> dict[str, str]:
 def admin_as_user_metadata(admin: Mapping[str, Any]) -> dict[str, str]:
     """Return administrative metadata as user metadata, which dtool-s3 up to 0.14 reads instead of the body.
 
-    User metadata is ASCII on one line: anything else is written as an escape. The JSON body is the authority.
+    User metadata is ASCII on one line: anything else is written as an escape. The JSON body is the authority, so what
+    does not fit in here is no error: what those readers ask for is shortened, and other fields are left out.
     """
-    escaped = {key: _in_a_header(str(value)) for key, value in admin.items()}
-    return {key: value for key, value in escaped.items() if value}
+    metadata: dict[str, str] = {}
+    room = _MAX_USER_METADATA
+    for key in sorted(admin, key=lambda key: key not in _READ_FROM_USER_METADATA):
+        value = _in_a_header(str(admin[key]))
+        if key in _READ_FROM_USER_METADATA:
+            value = value[:_MAX_VALUE].rstrip()
+        if value and _HEADER.fullmatch(key) and len(key) + len(value) <= room:
+            metadata[key] = value
+            room -= len(key) + len(value)
+    return metadata
 
 
 def _in_a_header(text: str) -> str:

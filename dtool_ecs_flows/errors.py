@@ -25,6 +25,7 @@ __all__ = [
     "NoSuchKeyError",
     "NoSuchUploadError",
     "NotADatasetError",
+    "PluginError",
     "SettingsError",
     "StoppedError",
     "StoreError",
@@ -44,6 +45,10 @@ class EcsFlowsError(click.ClickException):
 
 class SettingsError(EcsFlowsError, ValueError):
     """A setting is missing or wrong; the message names it and where it was looked for."""
+
+
+class PluginError(EcsFlowsError, ImportError):
+    """An installed dtool plugin cannot be imported, so that dtoolcore cannot look up any."""
 
 
 class UnsafeNameError(EcsFlowsError, ValueError):

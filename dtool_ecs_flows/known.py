@@ -18,9 +18,17 @@ class KnownItems:
         self._asked: dict[tuple[str, str, float], Item] = {}  # by identifier, ETag and time of the object
 
     def sent(self, item: Item, etag: str) -> None:
-        """Note an item that was put; believed for as long as its object has this ETag. Without one nothing is noted."""
-        if etag:
-            self._sent[item.identifier] = (etag, item)
+        """Note an item that was put; believed for as long as its object has this ETag, and without one not at all."""
+        self._sent[item.identifier] = (etag, item)
+
+    def put_in_vain(self, dataset: StoredDataset) -> list[str]:
+        """Return the relpaths of what was put and is not in the manifest of the dataset, frozen meanwhile."""
+        manifest = _named_by_manifest(dataset)
+        return sorted(
+            item.relpath
+            for identifier, (_, item) in self._sent.items()
+            if identifier not in manifest or manifest[identifier].hash != item.hash
+        )
 
     def list(self, dataset: StoredDataset, *, checksums: bool) -> dict[str, Item]:
         """Return the items that are in the bucket now, by identifier: one request per 1,000, and one per unknown item.
@@ -38,7 +46,7 @@ class KnownItems:
         for identifier, info in listed.items():
             etag, sent = self._sent.get(identifier, ("", None))
             about = (identifier, info.etag, info.last_modified)
-            item = sent if etag == info.etag else self._asked.get(about) or named.get(identifier)
+            item = sent if etag and etag == info.etag else self._asked.get(about) or named.get(identifier)
             if item is None:
                 unknown.append(about)
             else:

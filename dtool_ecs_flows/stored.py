@@ -94,7 +94,7 @@ class StoredDataset:
             FrozenDatasetError: it is there and frozen.
         """
         made = self.create_structure()
-        with self._taken_back(made):
+        with self.taken_back(made):
             if made or not self._has_admin():
                 with suppress(AlreadyExistsError):  # another process was faster; it may even have frozen it
                     self.put_admin({**_without(admin, "frozen_at"), "type": "protodataset"}, if_absent=True)
@@ -103,7 +103,7 @@ class StoredDataset:
     def create_structure(self) -> bool:
         """Do all of `create` but its last step; return whether this call registered the dataset."""
         made = self._register()
-        with self._taken_back(made):
+        with self.taken_back(made):
             if not made:
                 self.refuse_frozen()
             keys = self.keys
@@ -112,7 +112,7 @@ class StoredDataset:
         return made
 
     @contextmanager
-    def _taken_back(self, made: bool) -> Iterator[None]:
+    def taken_back(self, made: bool) -> Iterator[None]:
         """Take the first objects of the dataset back where this fails and they were made by this call."""
         try:
             yield

@@ -10,8 +10,8 @@ from typing import Any
 
 import dtoolcore
 
-from dtool_ecs_flows import documents, layout
-from dtool_ecs_flows.errors import CorruptItemError, FrozenDatasetError, NotADatasetError, TransferError
+from dtool_ecs_flows import documents, layout, plugins
+from dtool_ecs_flows.errors import CorruptItemError, FrozenDatasetError, TransferError
 from dtool_ecs_flows.items import ItemSource, receive
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.transfer import Transfer
@@ -21,10 +21,8 @@ class BrokerDestination:
     """A dataset in another store. Items come here concurrently; its broker is used by one thread at a time."""
 
     def __init__(self, base_uri: str, admin: Mapping[str, Any], config_path: str | None = None) -> None:
-        try:
+        with plugins.looked_up(base_uri):
             self._proto = dtoolcore.generate_proto_dataset(_proto_admin(admin), base_uri, config_path)
-        except KeyError as error:
-            raise NotADatasetError(f"{base_uri}: no installed plugin serves the scheme {error}") from None
         self._broker = self._proto._storage_broker
         self.uri = str(self._proto.uri)
         self.verified: Verified = "content"

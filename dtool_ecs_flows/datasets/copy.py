@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import dtoolcore
 
-from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows import documents, layout, plugins
 from dtool_ecs_flows.datasets.brokers import BrokerDestination
 from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
@@ -218,7 +218,8 @@ def _documents(source: Source) -> dict[str, Any]:
 
 def _update(source: Source, there: Source, differences: list[str], config_path: str | None) -> None:
     """Write the documents that differ through dtoolcore, whose broker keeps the README's history."""
-    dataset = dtoolcore.DataSet.from_uri(there.uri, config_path)
+    with plugins.looked_up(there.uri):
+        dataset = dtoolcore.DataSet.from_uri(there.uri, config_path)
     documents_here = _documents(source)
     for name in differences:
         kind, _, key = name.partition("/")

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import dtoolcore
 
-from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows import documents, layout, plugins
 from dtool_ecs_flows.datasets.running import settings_given
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
@@ -249,10 +249,8 @@ def _with_dtoolcore(
     base_uri: str, config_path: str | None, tags: bool, stop: threading.Event | None
 ) -> Iterator[_Line]:
     uri = dtoolcore.utils.sanitise_uri(base_uri)
-    try:
+    with plugins.looked_up(base_uri):
         broker = dtoolcore._get_storage_broker(uri, config_path)
-    except KeyError as error:
-        raise NotADatasetError(f"{base_uri}: no installed plugin serves the scheme {error}") from None
     try:
         uris = list(broker.list_dataset_uris(uri, config_path))
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import dtoolcore
 import dtoolcore.utils
 
-from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows import documents, layout, plugins
 from dtool_ecs_flows.errors import ManifestError, NotADatasetError
 from dtool_ecs_flows.items import ItemSource, read_file, stored_items
 from dtool_ecs_flows.models import Item
@@ -70,7 +70,8 @@ def open_source(uri: str, config_path: str | None = None) -> Source:
         if not stored.uuid:
             raise NotADatasetError(f"{uri} is a base URI; the URI of a dataset ends with its UUID")
         return EcsSource(stored)
-    dataset = _open_with_dtoolcore(uri, config_path)
+    with plugins.looked_up(uri):
+        dataset = _open_with_dtoolcore(uri, config_path)
     return DiskSource(dataset) if dataset._storage_broker.key == "file" else BrokerSource(dataset)
 
 
@@ -84,8 +85,6 @@ def _open_with_dtoolcore(uri: str, config_path: str | None) -> dtoolcore.DataSet
             hint = "; create_dataset(name, base_uri, directory=…) makes one of a folder" if os.path.isdir(uri) else ""
             raise NotADatasetError(f"{uri} is not a dataset{hint}") from None
         raise NotADatasetError(f"{uri} is a proto dataset: it has not been frozen yet") from None
-    except KeyError as error:
-        raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {error}") from None
 
 
 class EcsSource:

@@ -18,8 +18,8 @@ from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets.behind import SentBehind, bytes_source
 from dtool_ecs_flows.datasets.copy import write_documents
 from dtool_ecs_flows.datasets.destinations import Destination
-from dtool_ecs_flows.errors import CorruptItemError, DatasetError, UnsafeNameError
-from dtool_ecs_flows.items import ItemSource, file_source, read_file
+from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
+from dtool_ecs_flows.items import ItemSource, file_item
 from dtool_ecs_flows.models import CreateReport, Item
 from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer
@@ -139,30 +139,19 @@ class DatasetWriter:
     def _put_file(
         self, path: str | os.PathLike[str], relpath: str, *, behind: bool = False, claimed: bool = False
     ) -> str:
-        before = os.stat(path)
-        item = Item(layout.identifier_of(layout.check_relpath(relpath)), relpath, before.st_size, "", before.st_mtime)
-
-        def unchanged() -> None:
-            after = os.stat(path)
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise CorruptItemError(
-                    relpath,
-                    expected=f"{before.st_size} bytes of {before.st_mtime}",
-                    actual=f"{after.st_size} bytes of {after.st_mtime}: the file changed while it was read",
-                    where=str(path),
-                )
+        item, source = file_item(path, relpath)
 
         def read() -> bytes:
-            data = read_file(path, relpath)(0, item.size)
-            unchanged()
+            data: bytes = source.open_reader(item)(0, item.size)
+            source.unchanged()
             return data
 
         with self._putting(item, claimed=claimed):
             if behind and item.size <= SINGLE_PUT:
                 self._behind.put(item, read)
             else:
-                self._send(item, file_source(path))
-                unchanged()
+                self._send(item, source)
+                source.unchanged()
         return item.identifier
 
     def _send(self, item: Item, source: ItemSource) -> None:

@@ -39,7 +39,8 @@ def send(
             are left for the next; without `unfinished` they are thrown away.
 
     Raises:
-        CorruptItemError: its bytes are not what the manifest says; the object was not made, and no parts are left.
+        CorruptItemError: its bytes are not what the manifest says, or the file that they come from changed meanwhile;
+            the object was not made, and no parts are left.
     """
     if item.size <= SINGLE_PUT:
         return _send_whole(dataset, item, source, transfer)
@@ -53,6 +54,7 @@ def _send_whole(dataset: StoredDataset, item: Item, source: ItemSource, transfer
         total = source.hash()
         total.update(data)
         md5 = total.check(item, source.where)
+        source.unchanged()
         key = dataset.keys.item(item.identifier)
         return md5, dataset.store.put_item(key, data, md5, layout.item_metadata(item.relpath, md5))
 
@@ -134,6 +136,7 @@ def _send_upload(
             raise CorruptItemError(item.relpath, expected=md5, actual=total.md5, where=source.where)
         etags = [part.result() for part in parts]
         transfer.check()
+        source.unchanged()
         store.complete_upload(key, upload.id, etags, size=item.size, checksum=md5)
     finally:
         wait(parts)  # each gives its memory back, and none may arrive after an abort

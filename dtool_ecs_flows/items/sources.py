@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from dtool_ecs_flows import documents
+from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import CorruptItemError, NoSuchKeyError
 from dtool_ecs_flows.hashing import ItemHash
 from dtool_ecs_flows.models import Item
@@ -26,6 +26,8 @@ class ItemSource:
         hash_function: of the items' hashes, as manifests name it.
         where: named in errors.
         dataset: the dataset in a bucket that the items belong to, where it is one.
+        unchanged: raises `CorruptItemError` where an item is not what it was when the source was made; asked once its
+            bytes were read.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class ItemSource:
         hash_function: str = documents.HASH_FUNCTION,
         where: str,
         dataset: StoredDataset | None = None,
+        unchanged: Callable[[], None] = lambda: None,
     ) -> None:
         self.open_reader = open_reader
         self.open_stream = open_stream
@@ -43,15 +46,35 @@ class ItemSource:
         self.where = where
         self.remote = open_stream is not None
         self.dataset = dataset
+        self.unchanged = unchanged
 
     def hash(self) -> ItemHash:
         """Return a hash to be fed with an item's bytes."""
         return ItemHash(self.hash_function)
 
 
-def file_source(path: str | os.PathLike[str]) -> ItemSource:
-    """Return the source of an item that is a file."""
-    return ItemSource(lambda item: read_file(path, item.relpath), where=str(path))
+def file_item(path: str | os.PathLike[str], relpath: str) -> tuple[Item, ItemSource]:
+    """Return the item that a file is to become, as the file is now, and the source of its bytes.
+
+    Raises:
+        UnsafeNameError: the relpath cannot be stored.
+        FileNotFoundError: there is no such file.
+    """
+    layout.check_relpath(relpath)
+    before = os.stat(path)
+
+    def unchanged() -> None:
+        after = os.stat(path)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise CorruptItemError(
+                relpath,
+                expected=f"{before.st_size} bytes of {before.st_mtime}",
+                actual=f"{after.st_size} bytes of {after.st_mtime}: the file changed while it was read",
+                where=str(path),
+            )
+
+    item = Item(layout.identifier_of(relpath), relpath, before.st_size, "", before.st_mtime)
+    return item, ItemSource(lambda _: read_file(path, relpath), where=str(path), unchanged=unchanged)
 
 
 def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUNCTION) -> ItemSource:

@@ -11,8 +11,10 @@ import dtoolcore
 import pytest
 from dtoolcore.utils import generate_identifier
 
+from dtool_ecs_flows import copy_dataset, verify_dataset
 from dtool_ecs_flows.broker import ECSStorageBroker
 from dtool_ecs_flows.errors import (
+    DatasetDiffersError,
     FrozenDatasetError,
     NotADatasetError,
     UnsafeNameError,
@@ -235,6 +237,24 @@ def test_dtoolcore_resumes_a_copy(base_uri: str, tmp_path: Path, raw: Raw) -> No
     copied = dtoolcore.DataSet.from_uri(uri)
     assert content(copied) == CONTENTS
     assert copied._admin_metadata["frozen_at"] == dataset._admin_metadata["frozen_at"]
+
+
+def test_what_dtoolcore_does_not_see_when_it_resumes(base_uri: str, tmp_path: Path, raw: Raw) -> None:
+    """As README.md says: it skips by size, and freezes what the bucket holds. `copy_dataset` finds the difference."""
+    source = disk_dataset(tmp_path, {"a": b"right"})
+    proto = dtoolcore._copy_create_proto_dataset(dtoolcore.DataSet.from_uri(source), base_uri)
+    (tmp_path / "wrong").write_bytes(b"wrong")
+    proto.put_item(str(tmp_path / "wrong"), "a")
+
+    uri = dtoolcore.copy_resume(source, base_uri)
+
+    assert content(dtoolcore.DataSet.from_uri(uri)) == {"a": b"wrong"}
+    assert verify_dataset(uri).ok  # its manifest was made of what was there
+    with pytest.raises(DatasetDiffersError):
+        copy_dataset(source, base_uri)
+    raw.edit_json(f"{proto.uuid}/dtool", lambda admin: admin.update(type="protodataset"))
+    copy_dataset(source, base_uri)
+    assert raw.get(f"{proto.uuid}/data/{identifier('a')}") == b"right"
 
 
 def test_all_datasets_of_a_bucket_are_found(base_uri: str, files: Files) -> None:

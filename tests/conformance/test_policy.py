@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
 from pathlib import Path
-from typing import Any
 
 import dtoolcore
 import pytest
-from pydantic import SecretStr
 
 from dtool_ecs_flows import (
     BucketSettings,
@@ -26,10 +23,9 @@ from dtool_ecs_flows.errors import AccessDeniedError, StoppedError
 from dtool_ecs_flows.settings import active
 from tests.conformance.helpers import changed
 from tests.independent import CONTENTS, MIB, Raw, bucket_dataset, disk_dataset, everything, identifier, noise
+from tests.policies import as_user, set_policy
 from tests.proxy import Answer, proxied
 from tests.servers import S3Server
-
-POLICY = Path(__file__).parents[2] / "deployments" / "policies" / "bucket-policy.json"
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +48,6 @@ def bare(rgw_bucket: BucketSettings, user: str) -> BucketSettings:
     """The same without the comforts only."""
     set_policy(rgw_bucket, user, comforts=False)
     return as_user(rgw_bucket, user)
-
-
-def as_user(bucket: BucketSettings, user: str) -> BucketSettings:
-    keys = {"access_key_id": user, "secret_access_key": SecretStr("user-secret")}
-    return bucket.model_copy(update={**keys, "dataset_prefix": f"u/{user}/"})
-
-
-def set_policy(bucket: BucketSettings, user: str, *, comforts: bool, deny: str = "") -> None:
-    text = POLICY.read_text().replace("my-bucket", bucket.bucket).replace("olssont", user)
-    policy: dict[str, Any] = json.loads(text)
-    if not comforts:
-        policy["Statement"] = [s for s in policy["Statement"] if not s["Sid"].startswith("Comfort")]
-    if deny:
-        principal = policy["Statement"][0]["Principal"]
-        resource = f"arn:aws:s3:::{bucket.bucket}/{deny}"
-        policy["Statement"].append(
-            {"Effect": "Deny", "Principal": principal, "Action": ["s3:GetObject"], "Resource": [resource]}
-        )
-    Raw(bucket).client.put_bucket_policy(Bucket=bucket.bucket, Policy=json.dumps(policy))
 
 
 def test_the_policy_binds(rgw_bucket: BucketSettings, bare: BucketSettings) -> None:
@@ -129,7 +106,7 @@ def test_a_user_does_a_days_work_below_the_prefix(
 
 
 @pytest.mark.parametrize("prefix", ["", "u/somebody-else/", "top/"])
-@pytest.mark.parametrize("how", ["copy", "create", "writer"])
+@pytest.mark.parametrize("how", ["copy", "create", "writer", "dtoolcore", "DataSetCreator", "dtoolcore.copy"])
 def test_writing_elsewhere_is_refused_and_leaves_nothing_behind(
     rgw_bucket: BucketSettings, bare: BucketSettings, tmp_path: Path, prefix: str, how: str
 ) -> None:
@@ -140,11 +117,18 @@ def test_writing_elsewhere_is_refused_and_leaves_nothing_behind(
     state = owner.state()
     source = disk_dataset(tmp_path, {"a": b"1"})
 
-    with pytest.raises(AccessDeniedError) as caught:  # noqa: PT012  # three ways to do the same
+    with active(astray), pytest.raises(AccessDeniedError) as caught:  # noqa: PT012  # many ways to do the same
         if how == "copy":
             copy_dataset(source, astray.base_uri, settings=astray)
         elif how == "create":
             create_dataset("penguins", astray.base_uri, directory=tmp_path, settings=astray)
+        elif how == "dtoolcore":
+            dtoolcore.create_proto_dataset("penguins", astray.base_uri, "---\n")
+        elif how == "DataSetCreator":
+            with dtoolcore.DataSetCreator("penguins", astray.base_uri):
+                pass
+        elif how == "dtoolcore.copy":
+            dtoolcore.copy(source, astray.base_uri)
         else:
             with new_dataset("penguins", astray.base_uri, settings=astray) as dataset:
                 dataset.put_bytes(b"1", "a")

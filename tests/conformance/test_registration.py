@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+import dtoolcore
 import pytest
 
 from dtool_ecs_flows.errors import AccessDeniedError, AlreadyExistsError, FrozenDatasetError
-from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.settings import BucketSettings, active
 from dtool_ecs_flows.store import Store
 from dtool_ecs_flows.stored import StoredDataset
 from tests.conformance.helpers import changed
@@ -73,6 +74,17 @@ def test_what_nobody_else_has_taken_up_is_taken_back(bucket: BucketSettings) -> 
         proxy.on().call(once("README.txt", Answer(403, "AccessDenied")))
         with pytest.raises(AccessDeniedError):
             this.create(admin_of(this))
+
+    assert Raw(bucket).listed() == []
+
+
+@pytest.mark.parametrize("part", ["structure.json", "README.txt", "dtool"])
+def test_what_dtoolcore_could_not_begin_is_taken_back(bucket: BucketSettings, part: str) -> None:
+    """It makes structure and administrative metadata in two calls; whichever fails, nothing is left behind."""
+    with proxied(bucket.endpoint) as proxy, active(changed(bucket, endpoint=proxy.endpoint)):
+        proxy.on("PUT", key=f"*/{part}").answer(403, "AccessDenied")
+        with pytest.raises(AccessDeniedError, match=f"/{part}"):
+            dtoolcore.create_proto_dataset("penguins", bucket.base_uri)
 
     assert Raw(bucket).listed() == []
 

@@ -114,6 +114,18 @@ def test_user_metadata_that_is_not_ascii_or_too_long(raw: Raw, base_uri: str, fi
     assert dtoolcore.DataSet.from_uri(proto.uri)._admin_metadata["creator_username"] == "Jörg 日本"
 
 
+def test_administrative_metadata_that_is_too_long(raw: Raw, base_uri: str) -> None:
+    """A store refuses more than 2 KB of user metadata: the body has all of it, and peers find what they ask for."""
+    long = "Jörg und viele andere " * 300
+    with dtoolcore.DataSetCreator("penguins", base_uri, "---\n", long) as creator:
+        pass
+    assert raw.json(f"{creator.proto_dataset.uuid}/dtool")["creator_username"] == long
+    metadata = raw.metadata(f"{creator.proto_dataset.uuid}/dtool")
+    assert metadata["creator_username"].startswith(r"J\xf6rg und viele andere J")
+    assert (metadata["name"], metadata["type"], metadata["uuid"]) == ("penguins", "dataset", creator.proto_dataset.uuid)
+    assert dtoolcore.DataSet.from_uri(creator.uri)._admin_metadata["creator_username"] == long
+
+
 @pytest.mark.parametrize("where", ["body", "metadata"])
 def test_dashes_for_underscores(raw: Raw, base_uri: str, where: str) -> None:
     """As a RADOS Gateway gives metadata back, and as a peer that freezes there writes it into the body."""

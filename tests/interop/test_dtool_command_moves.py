@@ -16,11 +16,13 @@ from dtoolcore.utils import generate_identifier
 
 from dtool_ecs_flows.settings import BucketSettings
 from tests.conftest import new_bucket
+from tests.independent import Raw
 from tests.interop import story
 from tests.interop.command import Dtool, Said
 from tests.interop.environments import environment
 from tests.interop.peers.read import read_dataset
 from tests.interop.peers.write import write_dataset
+from tests.policies import as_user, set_policy
 from tests.servers import S3Server
 
 CSV = generate_identifier("readings.csv")
@@ -151,6 +153,24 @@ def test_a_dataset_can_be_published_for_a_time(dtool: Dtool, frozen: str, shared
     assert "DTOOL_ECS_PUBLISH_EXPIRY" in said_in_one_line(said)
 
 
+def test_what_was_published_for_a_time_opens_over_http(dtool: Dtool, frozen: str, shared: BucketSettings) -> None:
+    """dtool-http 0.5.2 opens a signed URL; that of dtool 3.27 appends to it, behind the signature, and is refused."""
+    dtool.configure(shared, DTOOL_ECS_PUBLISH_EXPIRY="60")
+    (url,) = dtool("publish", "-q", frozen).lines
+    newer = environment("dtool-http-0.5.2") / "dtool"
+
+    def over_http(*arguments: str) -> list[str]:
+        done = subprocess.run([newer, *arguments], capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout.splitlines()
+
+    assert over_http("ls", "-q", url) == sorted(story.ITEMS)
+    (fetched,) = over_http("item", "fetch", url, CSV)
+    assert Path(fetched).read_bytes() == story.ITEMS["readings.csv"]
+    refused = dtool.run("ls", "-q", url)
+    assert (refused.status, refused.out) == (1, "")
+    assert "HTTPError: 403" in refused.err
+
+
 # --- what is wrong is said ---
 
 
@@ -191,6 +211,22 @@ def test_a_wrong_setting_is_said_in_one_line(wrong: str, dtool: Dtool, shared: B
         line = said_in_one_line(dtool.run(*command, base_uri))
         assert named in line
         assert "not-the-secret" not in line
+
+
+def test_creating_where_the_policy_does_not_allow_it_leaves_nothing(
+    dtool: Dtool, shared: BucketSettings, rgw: S3Server
+) -> None:
+    """One line names key, policy and setting; not even the registration key stays."""
+    name = f"olssont-{shared.bucket}"
+    rgw.add_user(name, name, "user-secret")
+    set_policy(shared, name, comforts=False)
+    dtool.configure(as_user(shared, name))  # without the prefix, which `dtool config` does not write
+    line = said_in_one_line(dtool.run("create", "a-name", shared.base_uri))
+    assert f"policy of bucket {shared.bucket!r}" in line
+    assert f"DTOOL_ECS_DATASET_PREFIX_{shared.bucket}" in line
+    assert "/structure.json" in line
+    assert "user-secret" not in line
+    assert Raw(shared).listed() == []
 
 
 def test_what_is_not_there_is_said(dtool: Dtool, shared: BucketSettings) -> None:

@@ -15,7 +15,7 @@ from dtoolcore.utils import generate_identifier
 
 from dtool_ecs_flows import verify_dataset
 from dtool_ecs_flows.errors import SettingsError, UnsafeNameError
-from dtool_ecs_flows.settings import BucketSettings
+from dtool_ecs_flows.settings import BucketSettings, active
 from tests.interop import story
 from tests.interop.environments import DTOOL_S3_014
 from tests.interop.freezing import freeze_with_manifest
@@ -78,6 +78,22 @@ def test_a_reader_needs_nothing_but_urls(dataset: Any) -> None:
     assert set(urls["annotation_urls"]) == set(story.ANNOTATIONS)
     assert http("GET", urls["annotation_urls"]["temperature"]) == b"21.5"
     assert urls["tags"] == list(story.TAGS)
+
+
+def test_dserver_makes_keys_of_its_own(rgw_bucket: BucketSettings) -> None:
+    """dserver's plugin for signed URLs adds identifiers to dtool-s3's attributes, and so do others to the rest."""
+    with active(rgw_bucket.model_copy(update={"dataset_prefix": "u/olssont/"})):
+        uri = write_dataset({**story.request(), "base_uri": rgw_bucket.base_uri})["uri"]
+    with active(rgw_bucket):
+        broker = dtoolcore.DataSet.from_uri(uri)._storage_broker  # which learns the prefix from the bucket
+    for identifier, entry in broker.get_manifest()["items"].items():
+        url = broker.generate_signed_read_url(broker.data_key_prefix + identifier, 60)
+        assert http("GET", url) == story.items(non_ascii=False)[entry["relpath"]]
+    url = broker.generate_signed_read_url(broker.annotations_key_prefix + "temperature.json", 60)
+    assert http("GET", url) == b"21.5"
+    assert broker.overlays_key_prefix + "checked.json" == broker.get_overlay_key("checked")
+    assert broker.tags_key_prefix + "raw" == broker.get_tag_key("raw")
+    assert broker.fragments_key_prefix == f"u/olssont/{broker.uuid}/fragments/"
 
 
 def test_a_url_lasts_as_long_as_was_said(dataset: Any) -> None:
@@ -155,8 +171,6 @@ def test_a_manifest_does_not_freeze_what_is_not_there(proto: Any, tmp_path: Any)
 
 def test_a_published_dataset_can_end_with_its_signatures(dataset: Any, shared: BucketSettings) -> None:
     """With DTOOL_ECS_PUBLISH_EXPIRY nothing becomes public: the list of URLs and its URLs are signed for that time."""
-    from dtool_ecs_flows.settings import active
-
     with active(shared.model_copy(update={"publish_expiry": 60})):
         address = dtoolcore.DataSet.from_uri(dataset.uri)._storage_broker.http_enable()
     place, _, signature = address.partition("?")

@@ -201,6 +201,19 @@ class TestAdministrativeMetadata:
             assert value.isprintable()
             assert value == value.strip()
 
+    @pytest.mark.parametrize("much", ["x" * 5000, "ü" * 600, "日本 " * 500])
+    def test_what_does_not_fit_into_user_metadata_is_no_error(self, much: str) -> None:
+        """Stores take 2 KB: what older clients read is there, shortened at the worst; other fields are left out."""
+        of_others = {"note": much, "größe": "1", "small": "kept"}
+        metadata = documents.admin_as_user_metadata({**of_others, **ADMIN, "creator_username": much})
+        assert sum(len(key) + len(value) for key, value in metadata.items()) <= 2048
+        creator = metadata.pop("creator_username")
+        assert len(creator) > 200
+        expected = {key: str(value) for key, value in ADMIN.items() if key != "creator_username"}
+        assert metadata == {**expected, "small": "kept"}
+        everything = documents.admin_as_user_metadata(dict.fromkeys(ADMIN, much))
+        assert everything.keys() == ADMIN.keys()
+
     def test_plain_values_are_user_metadata_as_older_clients_read_them(self) -> None:
         """dtool-s3 up to 0.14 reads nothing but this: names and times as they are, other letters escaped."""
         assert documents.admin_as_user_metadata(ADMIN) == {

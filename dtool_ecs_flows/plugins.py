@@ -1,0 +1,62 @@
+"""The storage brokers that installed packages provide to dtoolcore: which of them is in the way.
+
+dtoolcore imports all of them whenever it looks one up, and takes the one that it meets last for a scheme.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
+
+from dtool_ecs_flows.errors import NotADatasetError, PluginError
+
+GROUP = "dtool.storage_brokers"
+"""The entry points that dtoolcore looks at."""
+
+
+def warn_of_others(scheme: str, class_name: str) -> None:
+    """Say so where more than one installed package provides a scheme, whose broker here has this name."""
+    providers = {
+        entry.value: _package(entry)
+        for entry in entry_points(group=GROUP)
+        # dtool-ecs names its entry after the class. Loading them all would tell, and would load what is broken too.
+        if entry.name == scheme or entry.attr == class_name
+    }
+    if len(providers) > 1:
+        names = list(providers.values())
+        message = (
+            f"the packages {', '.join(names)} all serve {scheme}:// URIs; dtoolcore takes {names[-1]}. "
+            "Uninstall all but one"
+        )
+        warnings.warn(message, stacklevel=2)
+
+
+@contextmanager
+def looked_up(uri: str) -> Iterator[None]:
+    """Within it dtoolcore looks up what serves a URI: where nothing does, or a plugin is broken, the error says which.
+
+    Raises:
+        PluginError: a plugin, for whichever scheme, cannot be imported.
+        NotADatasetError: no plugin serves the URI's scheme.
+    """
+    try:
+        yield
+    except Exception as error:
+        for entry in entry_points(group=GROUP):
+            try:
+                entry.load()
+            except Exception as reason:  # noqa: BLE001  # whatever an import runs into
+                raise PluginError(
+                    f"the dtool plugin {entry.name!r} of the package {_package(entry)} ({entry.value}) cannot be "
+                    f"imported, and with it dtoolcore opens no dataset, of {uri} or any other place: mend or uninstall "
+                    f"it. {type(reason).__name__}: {reason}"
+                ) from error
+        if isinstance(error, KeyError):
+            raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {error}") from None
+        raise
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.value
