@@ -16,7 +16,7 @@ import dtoolcore
 import dtoolcore.utils
 
 from dtool_ecs_flows import documents, layout
-from dtool_ecs_flows.errors import ManifestError, NotADatasetError
+from dtool_ecs_flows.errors import EcsFlowsError, ManifestError, NotADatasetError
 from dtool_ecs_flows.items import ItemSource, read_file, stored_items
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
@@ -86,6 +86,10 @@ def _open_with_dtoolcore(uri: str, config_path: str | None) -> dtoolcore.DataSet
         raise NotADatasetError(f"{uri} is a proto dataset: it has not been frozen yet") from None
     except KeyError as error:
         raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {error}") from None
+    except EcsFlowsError:
+        raise
+    except (ValueError, RecursionError) as error:  # of dtoolcore: no URI, or no JSON
+        raise NotADatasetError(f"{uri} cannot be opened: {error}") from None
 
 
 class EcsSource:
