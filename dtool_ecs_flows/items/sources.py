@@ -13,6 +13,9 @@ from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import SINGLE_PUT
 
+_LARGE = 64 * 1024**2
+"""Bytes; before memory is taken for a part of more, the object is looked at: a manifest can say any size."""
+
 Stream = Callable[[int, int, Callable[[Any], None]], None]
 """`stream(offset, length, take)` hands exactly these bytes of an item to `take`, in order, a chunk at a time."""
 
@@ -62,6 +65,8 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
         key, stream = dataset.keys.item(item.identifier), open_stream(item)
 
         def read(offset: int, length: int) -> bytearray | memoryview:
+            if length > _LARGE:
+                _check_size(dataset, key, item)
             if length > SINGLE_PUT:  # a part, into a buffer that can be sent as it is: a copy would be in memory too
                 return _filled(stream, offset, length)
             try:
@@ -90,6 +95,15 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
     return ItemSource(
         open_reader, open_stream=open_stream, hash_function=hash_function, where=dataset.uri, dataset=dataset
     )
+
+
+def _check_size(dataset: StoredDataset, key: str, item: Item) -> None:
+    try:
+        size = dataset.store.head(key).size
+    except NoSuchKeyError:
+        raise _missing(item, dataset.uri) from None
+    if size != item.size:
+        raise _other_size(item, 0, item.size, size, dataset.uri)
 
 
 def _filled(stream: Stream, offset: int, length: int) -> bytearray:
