@@ -113,12 +113,13 @@ def refused_or_done(call: Callable[[], Any], *, also: type[Exception] | tuple[ty
     try:
         return call()
     except EcsFlowsError as error:
-        assert not isinstance(error, UnavailableError), "nobody shall be kept waiting"
-        assert_harmless(str(error))
-        assert all(part == str(error) for part in error.args if isinstance(part, str))
-        return None
+        refused = error
     except also:
         return None
+    assert not isinstance(refused, UnavailableError), "nobody shall be kept waiting"
+    assert_harmless(str(refused))
+    assert all(part == str(refused) for part in refused.args if isinstance(part, str))
+    return None
 
 
 def assert_harmless(text: str) -> None:

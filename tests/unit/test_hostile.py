@@ -1,4 +1,4 @@
-"""Documents, names and settings from somebody who means harm, read by pure functions: refused in our words, or harmless."""
+"""Documents, names and settings from somebody who means harm, read by pure functions: refused in our words, or good."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ class TestDocuments:
     @pytest.mark.parametrize("depth", [101, 200, 500, *range(900, 1000, 7), 100_000])
     def test_nesting_without_end_is_refused_at_any_depth(self, depth: int) -> None:
         """Also at the depths that Python's parser takes and its writer does not."""
-        with pytest.raises(ManifestError, match="nested too deeply|is no JSON"):
+        with pytest.raises(ManifestError, match=r"nested too deeply|is no JSON"):
             documents.parse_json(nested(depth), WHERE)
-        with pytest.raises(ManifestError, match="nested too deeply|no JSON"):
+        with pytest.raises(ManifestError, match=r"nested too deeply|no JSON"):
             documents.parse_admin(b'{"type": "dataset", "created_at": %b}' % nested(depth), {}, WHERE)
         with pytest.raises(ManifestError, match="manifest unreadable"):
             documents.parse_manifest(b'{"items": {}, "hash_function": %b}' % nested(depth), WHERE)
@@ -182,12 +182,7 @@ class TestSettings:
                 resolve(bucket, config_path=path)
             return resolve("b-1", config_path=path)
 
-        try:
-            found = refused_or_done(told)
-        except EcsFlowsError as error:
-            assert SECRET not in str(error)
-            raise
-        assert SECRET not in repr(found)
+        assert SECRET not in repr(refused_or_done(told))
 
     @pytest.mark.parametrize("depth", range(850, 1000, 5))
     @pytest.mark.parametrize("field", ["ENDPOINT_b-1", "CONCURRENCY_b-1", "SECRET_ACCESS_KEY_b-1"])
