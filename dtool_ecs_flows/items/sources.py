@@ -65,10 +65,8 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
         key, stream = dataset.keys.item(item.identifier), open_stream(item)
 
         def read(offset: int, length: int) -> bytearray | memoryview:
-            if length > _LARGE:
-                _check_size(dataset, key, item)
-            if length > SINGLE_PUT:  # a part, into a buffer that can be sent as it is: a copy would be in memory too
-                return _filled(stream, offset, length)
+            if length > SINGLE_PUT:
+                return _part(dataset, item, stream, offset, length)
             try:
                 data = dataset.store.read(key, offset, length, item.size)
             except NoSuchKeyError:
@@ -97,16 +95,15 @@ def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUN
     )
 
 
-def _check_size(dataset: StoredDataset, key: str, item: Item) -> None:
-    try:
-        size = dataset.store.head(key).size
-    except NoSuchKeyError:
-        raise _missing(item, dataset.uri) from None
-    if size != item.size:
-        raise _other_size(item, 0, item.size, size, dataset.uri)
-
-
-def _filled(stream: Stream, offset: int, length: int) -> bytearray:
+def _part(dataset: StoredDataset, item: Item, stream: Stream, offset: int, length: int) -> bytearray:
+    """Return a part of an item in a buffer that can be sent as it is: a copy would be in memory too."""
+    if length > _LARGE:
+        try:
+            size = dataset.store.head(dataset.keys.item(item.identifier)).size
+        except NoSuchKeyError:
+            raise _missing(item, dataset.uri) from None
+        if size != item.size:
+            raise _other_size(item, 0, item.size, size, dataset.uri)
     buffer, filled = bytearray(length), 0
 
     def take(chunk: Any) -> None:
