@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
 from dtool_ecs_flows import settings as bucket_settings
 from dtool_ecs_flows.errors import SettingsError
@@ -143,6 +143,14 @@ class EcsBucket(Block):
         title="Publish expiry",
         description="Seconds that the URLs of published datasets last, at most 604800; 0 publishes without end.",
     )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        """Refuse a password, which Prefect would keep and show with every run; all else is for `settings` to say."""
+        if "@" in value:
+            raise ValueError("must not hold a user name or password; the keys have fields of their own")
+        return value
 
     @property
     def base_uri(self) -> str:

@@ -98,7 +98,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
 
     def put_text(self, key: str, text: str) -> None:
         """Write an object from text."""
-        self.dataset.store.put(key, text.encode("utf-8"))
+        self.dataset.put_document(key, text.encode("utf-8"))
 
     def delete_key(self, key: str) -> None:
         """Delete an object; one that is not there is no error."""
@@ -312,7 +312,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         """
         layout.check_name(key, "item metadata key")
         fragment = self.dataset.keys.fragment(layout.identifier_of(handle), key)
-        self.dataset.store.put(fragment, json.dumps(value).encode())
+        self.dataset.put_document(fragment, json.dumps(value).encode())
         self._said = None  # what a freeze that failed had learnt holds no more
 
     def get_item_metadata(self, handle: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,10 @@ _READ_FROM_USER_METADATA = frozenset(
     {"type", "uuid", "name", "creator_username", "created_at", "frozen_at", "dtoolcore_version"}
 )
 _MAX_VALUE = 256  # of each of them
-_HEADER = re.compile(r"[A-Za-z0-9_-]+")
+_MAX_DEPTH = 100  # lists and mappings inside each other; reading takes more, but nobody could write or compare that
+_MAX_SIZE = 2**63 - 1  # bytes; no file has more
+_MAX_HASH = 256  # characters; a SHA-512 in hex has 128
+_HEADER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 README_TXT = """README
 ======
@@ -86,8 +90,10 @@ def parse_prefix(body: bytes, where: str) -> str:
         prefix = body.decode("utf-8")
     except UnicodeDecodeError:
         prefix = "\0"
-    if len(body) > _MAX_PREFIX or any(ord(char) < 32 for char in prefix):
+    if len(body) > _MAX_PREFIX or any(unicodedata.category(char) == "Cc" for char in prefix):
         raise ManifestError(f"registration key {where} holds no prefix of keys")
+    if any(folder in (".", "..") for folder in prefix.split("/")[:-1]):  # some servers would look in another bucket
+        raise ManifestError(f"registration key {where} holds the prefix {prefix!r}, which leads elsewhere")
     return prefix
 
 
@@ -147,6 +153,8 @@ def parse_admin(body: bytes, user_metadata: Mapping[str, str], where: str) -> di
         admin = None
     if not isinstance(admin, dict):
         admin = dict(user_metadata)
+    elif _is_deep(admin):
+        raise ManifestError(f"administrative metadata in {where} unreadable: nested too deeply")
     if not isinstance(admin.get("type"), str):
         raise ManifestError(f"administrative metadata in {where} unreadable: no JSON object with a 'type'")
     # A RADOS Gateway gives metadata keys with `-` for `_`, and a peer that freezes there writes them into the body.
@@ -177,12 +185,25 @@ def parse_json(body: bytes, where: str) -> Any:
     """Return a JSON document of a dataset.
 
     Raises:
-        ManifestError: it is no JSON.
+        ManifestError: it is no JSON, or nested so deeply that it could not be written again.
     """
     try:
-        return json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where} is no JSON: {error}") from None
+    if _is_deep(document):
+        raise ManifestError(f"{where} is no JSON of a dataset: nested too deeply")
+    return document
+
+
+def _is_deep(document: Any) -> bool:
+    level = [document]
+    for _ in range(_MAX_DEPTH):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+        level = [each for values in inner for each in values if isinstance(each, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 # --- the manifest ---
@@ -225,6 +246,9 @@ def manifest_from(document: Any, where: str) -> Manifest:
         ManifestError: it has not the form that format promises, or an identifier that is not its relpath's.
     """
     items = items_of_manifest(document, where)
+    for key in ("dtoolcore_version", "hash_function"):
+        if not isinstance(document.get(key, ""), str):
+            raise ManifestError(f"manifest unreadable in {where}: its {key} is no text")
     return Manifest(
         items,
         dtoolcore_version=str(document.get("dtoolcore_version", "")),
@@ -247,9 +271,9 @@ def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
             item = entry if isinstance(entry, Item) else _item_of(entry)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
-        if not item.hash:  # any bytes would pass for it
+        if not (0 < len(item.hash) <= _MAX_HASH and item.hash.isascii()):  # without one, any bytes would pass for it
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} has no hash")
-        if item.size < 0 or item.identifier != identifier:
+        if not 0 <= item.size <= _MAX_SIZE or item.identifier != identifier:
             raise ManifestError(
                 f"manifest unreadable in {where}: item {identifier!r} does not belong to relpath {item.relpath!r}"
             )

@@ -1,7 +1,8 @@
 """Errors: one base, few leaves; each leaf is also the builtin that a caller would expect.
 
 Every message names the thing (key, relpath, setting), where it came from and what to do.
-No message ever contains a secret.
+No message ever contains a secret, nor anything that a terminal or a log would take for more than text: names in a
+bucket come from strangers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 
 import click
 from dtoolcore.storagebroker import StorageBrokerOSError
+
+from dtool_ecs_flows.words import visible
 
 __all__ = [
     "AccessDeniedError",
@@ -35,12 +38,20 @@ __all__ = [
 ]
 
 
+_MAX_BEGIN, _MAX_END = 3000, 1000  # characters of a message that are kept; what is wrong often stands at its end
+
+
 class EcsFlowsError(click.ClickException):
     """Base of every error that this package raises on purpose.
 
     It is click's error too, so that the `dtool` command, which calls the broker from within click, shows the message
-    on one line instead of a traceback.
+    on one line instead of a traceback. What cannot be seen in it is spelled out, and what is very long is cut.
     """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > _MAX_BEGIN + _MAX_END:
+            message = f"{message[:_MAX_BEGIN]} … {message[-_MAX_END:]}"
+        super().__init__(visible(message))
 
 
 class SettingsError(EcsFlowsError, ValueError):

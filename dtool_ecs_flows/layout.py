@@ -123,9 +123,10 @@ def identifier_of(relpath: str) -> str:
 
 
 def extension_of(relpath: str) -> str:
-    """Return the extension of a relpath with its dot, for programs that go by it; none that makes a name too long."""
+    """Return the extension of a relpath with its dot, for programs that go by it; none that no file should have."""
     extension = posixpath.splitext(relpath)[1]
-    return extension if len(extension.encode("utf-8")) <= _MAX_EXTENSION else ""
+    good = extension.isprintable() and "\\" not in extension and len(extension.encode("utf-8")) <= _MAX_EXTENSION
+    return extension if good else ""
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

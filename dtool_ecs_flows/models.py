@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, computed_field, model_validator
+
+from dtool_ecs_flows.words import visible
 
 __all__ = [
     "CopyReport",
@@ -96,6 +98,10 @@ Verified: TypeAlias = Literal["content", "not read"]
 """
 
 
+_Message: TypeAlias = Annotated[str, AfterValidator(visible)]
+"""A text for people, who may print it as it stands; names in it come from strangers."""
+
+
 class Report(BaseModel):
     """Base of the reports: frozen, JSON in and out."""
 
@@ -153,7 +159,7 @@ class DatasetInfo(Report):
     frozen_at: float | None = None
     tags: tuple[str, ...] | None = None
     """None where tags were not asked for."""
-    problem: str = ""
+    problem: _Message = ""
 
 
 class DatasetList(Report):
@@ -197,7 +203,7 @@ class Finding(Report):
     kind: FindingKind
     subject: str
     """The relpath where one is known, else the key."""
-    message: str
+    message: _Message
     expected: str = ""
     actual: str = ""
 

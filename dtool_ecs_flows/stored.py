@@ -25,7 +25,15 @@ from dtool_ecs_flows.errors import (
 from dtool_ecs_flows.layout import DatasetKeys
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.settings import resolve
-from dtool_ecs_flows.store import SMALL_DOCUMENT, ObjectInfo, Store, open_store
+from dtool_ecs_flows.store import (
+    DOCUMENT,
+    SMALL_DOCUMENT,
+    WRITTEN_DOCUMENT,
+    ObjectInfo,
+    Store,
+    check_document,
+    open_store,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -202,10 +210,26 @@ class StoredDataset:
 
     # --- documents ---
 
+    def _most(self, key: str) -> int:
+        """Return how many bytes a document may have: to be read, and so to be written."""
+        keys = self.keys
+        if key == keys.manifest or key.startswith(keys.overlays):
+            return DOCUMENT
+        return SMALL_DOCUMENT if key.startswith(keys.fragments) else WRITTEN_DOCUMENT
+
+    def put_document(self, key: str, body: bytes) -> str:
+        """Write a document; return its ETag.
+
+        Raises:
+            ManifestError: it is so large that nobody could read it.
+        """
+        check_document(key, len(body), self._most(key))
+        return self.store.put(key, body)
+
     def text(self, key: str) -> str:
         """Return an object as text."""
         try:
-            return self.store.get(key, expected=True).body.decode("utf-8")
+            return self.store.get(key, expected=True, most=self._most(key)).body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ManifestError(f"{self.store.bucket}/{key} is no UTF-8 text: {error}") from None
 
@@ -224,7 +248,7 @@ class StoredDataset:
             pass
         else:
             self.store.put(self.keys.readme_backup(time.time()), old)
-        self.store.put(self.keys.readme, text.encode("utf-8"))
+        self.put_document(self.keys.readme, text.encode("utf-8"))
 
     def readme_backups(self) -> list[str]:
         """Return the keys of the descriptive metadata's history."""
@@ -241,7 +265,8 @@ class StoredDataset:
         Raises:
             ManifestError: it is no JSON.
         """
-        return documents.parse_json(self.store.get(key, expected=True).body, f"{self.store.bucket}/{key}")
+        body = self.store.get(key, expected=True, most=self._most(key)).body
+        return documents.parse_json(body, f"{self.store.bucket}/{key}")
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest as it stands, checked: as dtoolcore wants it, which takes much more memory.

@@ -121,7 +121,11 @@ class StopSignal(threading.Event):
 def _subject(uri_or_name: object) -> str:
     """Return what tells a dataset from others: the last part of its URI, or its name."""
     text = str(uri_or_name)
-    return one_line(unquote(urlsplit(text).path).rstrip("/").rpartition("/")[2] or text, 80)
+    try:
+        path = urlsplit(text).path
+    except ValueError:  # no URI: the operation says so
+        path = text
+    return one_line(unquote(path).rstrip("/").rpartition("/")[2] or text, 80)
 
 
 def _settings(buckets: Buckets) -> list[BucketSettings]:

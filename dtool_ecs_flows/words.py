@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-__all__ = ["human_bytes", "human_seconds", "human_time", "one_line", "plural"]
+__all__ = ["human_bytes", "human_seconds", "human_time", "one_line", "plural", "visible"]
 
 MAX_LINE = 300
 """Characters of one name or message, where nothing else is said."""
@@ -15,8 +15,13 @@ _INVISIBLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202f\\
 
 def one_line(text: str, limit: int = MAX_LINE) -> str:
     """Return text on one line: what cannot be seen is spelled out, what is too long is cut."""
-    text = _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+    text = visible(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """Return text with what cannot be seen spelled out: no line of it ends, and no terminal takes it for a command."""
+    return _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def plural(count: int, noun: str) -> str:

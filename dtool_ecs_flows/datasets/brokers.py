@@ -70,11 +70,11 @@ class BrokerDestination:
 
     def put_tag(self, tag: str) -> None:
         """Add a tag."""
-        self._proto.put_tag(tag)
+        self._proto.put_tag(layout.check_name(tag, "tag"))
 
     def put_annotation(self, name: str, value: Any) -> None:
         """Write an annotation."""
-        self._proto.put_annotation(name, value)
+        self._proto.put_annotation(layout.check_name(name, "annotation"), value)
 
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare the sizes that the store tells with what was written."""
@@ -102,7 +102,7 @@ class BrokerDestination:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
         self._broker.put_manifest(documents.manifest_of(manifest))
         for name, overlay in overlays.items():
-            self._broker.put_overlay(name, overlay)
+            self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
         self._broker.put_admin_metadata(dict(admin))
         self._broker.post_freeze_hook()
 

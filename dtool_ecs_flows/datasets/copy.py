@@ -18,7 +18,7 @@ from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
 from dtool_ecs_flows.datasets.running import each_item, operation
 from dtool_ecs_flows.datasets.sources import Source, open_source
-from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError
+from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError, UnsafeNameError
 from dtool_ecs_flows.models import CopyReport, Item, ProgressCallback
 from dtool_ecs_flows.progress import tell_all_there
 from dtool_ecs_flows.settings import BucketSettings
@@ -114,7 +114,10 @@ def open_destination(base_uri: str, admin: Mapping[str, Any], config_path: str |
     """
     if not layout.is_uuid(str(admin.get("uuid", ""))):
         raise ManifestError(f"administrative metadata unreadable: {admin.get('uuid')!r} is no UUID")
-    scheme = urlsplit(base_uri).scheme
+    try:
+        scheme = urlsplit(base_uri).scheme
+    except ValueError as error:
+        raise UnsafeNameError(f"{base_uri!r} is no base URI: {error}") from None
     if scheme == layout.SCHEME:
         bucket, uuid = layout.parse_uri(base_uri)
         if uuid:

@@ -14,6 +14,7 @@ from dtool_ecs_flows.models import DeleteReport
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
+from dtool_ecs_flows.words import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def delete_dataset(
                 f"{uri} is named {actual!r}, not {name!r}; nothing was deleted. Give its name to confirm"
             )
         transfer.check()
-        logger.info("delete %s (%s)", uri, actual)
+        logger.info("delete %s (%s)", uri, one_line(actual))
         if admin.get("type") == "dataset":
             dataset.put_admin({**{k: v for k, v in admin.items() if k != "frozen_at"}, "type": "protodataset"})
         with suppress(AccessDeniedError):  # a policy need not allow to look for them

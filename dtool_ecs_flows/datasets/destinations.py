@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
-from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, NoSuchKeyError, TransferError
+from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, DatasetError, NoSuchKeyError, TransferError
 from dtool_ecs_flows.items import ItemSource, Unfinished, send
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.store import ObjectInfo, is_md5
 from dtool_ecs_flows.stored import StoredDataset
-from dtool_ecs_flows.transfer import SINGLE_PUT, Transfer, md5_of
+from dtool_ecs_flows.transfer import MAX_PARTS, SINGLE_PUT, Transfer, md5_of
 
+_MOST = MAX_PARTS * 5 * 1024**3  # bytes: as many parts of an item as there can be, each as large as S3 takes it
 _ENOUGH = 1000  # differences that are told of; more would say no more
 
 
@@ -76,6 +77,8 @@ class EcsDestination:
         """Make it a proto dataset; learn with two listings what an earlier attempt left."""
         for item in items.values():
             layout.check_relpath(item.relpath)
+            if item.size > _MOST:
+                raise DatasetError(f"item {item.relpath!r} has {item.size} bytes; a bucket holds at most {_MOST}")
         made = self.stored.create(admin)
         if not made:
             self._there = self._left(items)
@@ -150,7 +153,7 @@ class EcsDestination:
     def put_readme(self, text: str) -> None:
         """Write the README. Its ETag tells what those of this bucket are, where no item was sent from here."""
         body = text.encode("utf-8")
-        self._learn(self.stored.store.put(self.stored.keys.readme, body), md5_of(body))
+        self._learn(self.stored.put_document(self.stored.keys.readme, body), md5_of(body))
 
     def put_tag(self, tag: str) -> None:
         """Add a tag."""
@@ -159,7 +162,7 @@ class EcsDestination:
     def put_annotation(self, name: str, value: Any) -> None:
         """Write an annotation."""
         key = self.stored.keys.annotation(layout.check_name(name, "annotation"))
-        self.stored.store.put(key, documents.dump(value))
+        self.stored.put_document(key, documents.dump(value))
 
     # --- the end ---
 
@@ -198,6 +201,7 @@ class EcsDestination:
             self._unfinished.abort()
         self.stored.put_manifest(manifest)
         for name, overlay in overlays.items():
-            self.stored.store.put(self.stored.keys.overlay(name), documents.dump(overlay))
+            key = self.stored.keys.overlay(layout.check_name(name, "overlay"))
+            self.stored.put_document(key, documents.dump(overlay))
         self.stored.put_admin(admin)
         self.stored.store.delete(self.stored.fragments().values())

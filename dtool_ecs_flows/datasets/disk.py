@@ -62,7 +62,7 @@ class DiskDestination:
 
     def __init__(self, base_uri: str, name: str, uuid: str) -> None:
         parent = Path(generous_parse_uri(base_uri).path)
-        if not parent.is_dir():
+        if not os.path.isdir(parent):  # Path's raises where the name is too long for a disk
             raise DatasetError(f"{parent} is not a folder; make it first, or correct the base URI {base_uri}")
         self.uri = str(DiskStorageBroker.generate_uri(layout.check_name(name, "dataset name"), uuid, base_uri))
         self.verified: Verified = "content"

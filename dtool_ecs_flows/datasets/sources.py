@@ -16,7 +16,7 @@ import dtoolcore
 import dtoolcore.utils
 
 from dtool_ecs_flows import documents, layout, plugins
-from dtool_ecs_flows.errors import ManifestError, NotADatasetError
+from dtool_ecs_flows.errors import EcsFlowsError, ManifestError, NotADatasetError
 from dtool_ecs_flows.items import ItemSource, read_file, stored_items
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
@@ -85,6 +85,10 @@ def _open_with_dtoolcore(uri: str, config_path: str | None) -> dtoolcore.DataSet
             hint = "; create_dataset(name, base_uri, directory=…) makes one of a folder" if os.path.isdir(uri) else ""
             raise NotADatasetError(f"{uri} is not a dataset{hint}") from None
         raise NotADatasetError(f"{uri} is a proto dataset: it has not been frozen yet") from None
+    except EcsFlowsError:
+        raise
+    except (ValueError, RecursionError) as error:  # of dtoolcore: no URI, or no JSON
+        raise NotADatasetError(f"{uri} cannot be opened: {error}") from None
 
 
 class EcsSource:

@@ -12,6 +12,7 @@ from dtool_ecs_flows.errors import CredentialsError, StoreError, UnavailableErro
 from dtool_ecs_flows.store import Part
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import MAX_PARTS, part_size
+from dtool_ecs_flows.words import visible
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Unfinished:
             except (UnavailableError, CredentialsError):
                 raise
             except StoreError as error:
-                logger.info("%s starts again, the parts of its upload are not told: %s", key, error)
+                logger.info("%s starts again, the parts of its upload are not told: %s", visible(key), error)
                 continue
             step, fitting = fit(parts, size)
             if step and (fitting or found is None):

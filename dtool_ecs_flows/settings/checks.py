@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,9 @@ from pydantic import SecretStr
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _URL_EXAMPLE = "write http://host:port or https://host:port"
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 SECRET_FIELDS = frozenset({"secret_access_key"})
 
@@ -53,7 +57,7 @@ def describe_value(field: str, value: object) -> str:
     """Return a value for a message; nothing where it is, or may hold, a secret."""
     if field in SECRET_FIELDS or (field == "endpoint" and "@" in str(value)):
         return ""
-    text = repr(value)
+    text = _REPR.repr(value)  # however deeply it is nested
     return f": {text if len(text) <= 80 else text[:77] + '...'}"
 
 

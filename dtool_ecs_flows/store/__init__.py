@@ -15,17 +15,29 @@ Contract, for every method of `Store`:
 from dtool_ecs_flows.store.bucket import COPY_PART, COPY_TRIED_ONCE_ABOVE, MULTIPART_COPY_ABOVE, Store, open_store
 from dtool_ecs_flows.store.failures import heed
 from dtool_ecs_flows.store.multipart import Part
-from dtool_ecs_flows.store.objects import SMALL_DOCUMENT, ObjectInfo, StoredObject, content_md5, is_md5
+from dtool_ecs_flows.store.objects import (
+    DOCUMENT,
+    SMALL_DOCUMENT,
+    WRITTEN_DOCUMENT,
+    ObjectInfo,
+    StoredObject,
+    check_document,
+    content_md5,
+    is_md5,
+)
 
 __all__ = [
     "COPY_PART",
     "COPY_TRIED_ONCE_ABOVE",
+    "DOCUMENT",
     "MULTIPART_COPY_ABOVE",
     "SMALL_DOCUMENT",
+    "WRITTEN_DOCUMENT",
     "ObjectInfo",
     "Part",
     "Store",
     "StoredObject",
+    "check_document",
     "content_md5",
     "heed",
     "is_md5",

@@ -37,8 +37,12 @@ COPY_PART = 256 * 1024**2
 READ_WHOLE = 8 * 1024**2
 """Bytes; an object up to this size is taken from its answer in one piece."""
 
+LOOK_FIRST = 64 * 1024**2
+"""Bytes; before memory is taken for more, the object is looked at: a manifest can say any size."""
+
 _MAX_PARTS = 10_000  # S3's limit for a multipart upload
 _DELETE_BATCH = 1000  # S3's limit for DeleteObjects
+_EMPTY_PAGES = 1000  # of a listing, one after the other: of keys that were deleted, but not for ever
 
 
 @functools.lru_cache(maxsize=32)
@@ -130,6 +134,8 @@ class Store(Uploads):
 
     def _filled(self, key: str, offset: int, length: int, size: int) -> bytearray:
         """Read into a buffer that can be sent as a part as it is: a copy of it would be in memory too."""
+        if length > LOOK_FIRST and self.head(key).size != size:
+            return bytearray()
         buffer, filled = bytearray(length), 0
 
         def take(chunk: Any) -> None:
@@ -171,18 +177,23 @@ class Store(Uploads):
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000."""
-        token = ""
+        token, seen, empty = "", set[int](), 0
         while True:
             params: dict[str, Any] = {"Prefix": prefix}
             if token:
                 params["ContinuationToken"] = token
             page = self._call("ListObjectsV2", prefix, params, lambda response: response)
-            yield from page[OBJECTS]
+            found = page[OBJECTS]
+            yield from found
             if not page.get("IsTruncated"):
                 return
-            last, token = token, page.get("NextContinuationToken", "")
-            if not token or token == last:
+            token = page.get("NextContinuationToken", "")
+            # Two numbers are kept of each page: that with this first key, or the way to the next, comes but once.
+            marks = {hash(("token", token)), *(hash(("key", info.key)) for info in found[:1])}
+            empty = 0 if found else empty + 1
+            if not token or marks & seen or empty > _EMPTY_PAGES:
                 raise StoreError(f"listing {self.bucket}/{prefix} at {self.settings.endpoint} never ends")
+            seen |= marks
 
     # --- writing ---
 

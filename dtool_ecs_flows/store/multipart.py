@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dtool_ecs_flows.errors import NoSuchKeyError, NoSuchUploadError, StoreError
 from dtool_ecs_flows.store.objects import etag_of, info_of, made_etag
 from dtool_ecs_flows.store.requests import Requests
+from dtool_ecs_flows.words import visible
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Uploads(Requests):
         except NoSuchUploadError:
             pass
         except StoreError as error:
-            logger.warning("unfinished parts of %s/%s stay in the store: %s", self.bucket, key, error)
+            logger.warning("unfinished parts of %s/%s stay in the store: %s", self.bucket, visible(key), error)
 
     def uploads(self, prefix: str) -> list[tuple[str, str]]:
         """Return `(key, upload id)` of unfinished multipart uploads below a prefix, of each key the oldest first.
@@ -88,6 +89,7 @@ class Uploads(Requests):
             AccessDeniedError: the policy does not allow it.
         """
         found: list[tuple[str, float, str]] = []
+        seen: set[tuple[str, str]] = set()
         params: dict[str, Any] = {"Prefix": prefix}
         while True:
             try:
@@ -99,8 +101,11 @@ class Uploads(Requests):
                 found.append((entry["Key"], begun, entry["UploadId"]))
             if not page.get("IsTruncated"):
                 break
-            params["KeyMarker"] = page["NextKeyMarker"]
-            params["UploadIdMarker"] = page["NextUploadIdMarker"]
+            marks = (page.get("NextKeyMarker", ""), page.get("NextUploadIdMarker", ""))
+            if not any(marks) or marks in seen:
+                raise StoreError(f"listing uploads below {self.bucket}/{prefix} never ends")
+            seen.add(marks)
+            params["KeyMarker"], params["UploadIdMarker"] = marks
         return [(key, upload) for key, _, upload in sorted(found)]
 
     def parts(self, key: str, upload: str) -> dict[int, Part]:

@@ -14,7 +14,11 @@ SMALL_DOCUMENT = 1024**2
 """Bytes; no registration key and no administrative metadata has more."""
 
 DOCUMENT = 1024**3
-"""Bytes; no other document of a dataset has more: a manifest of four million items."""
+"""Bytes; no manifest and no overlay has more: one of four million items."""
+
+WRITTEN_DOCUMENT = 64 * 1024**2
+"""Bytes; no README and no annotation, which people and programs write about a dataset as a whole, has more. JSON may
+take 25 times as much memory as it has bytes."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 

@@ -15,9 +15,9 @@ from typing import cast
 from unittest import mock
 
 from dtool_ecs_flows import documents, transfer
-from dtool_ecs_flows.datasets import copy_dataset, create_dataset, iter_datasets, verify_dataset
+from dtool_ecs_flows.datasets import copy_dataset, create_dataset, iter_datasets, list_datasets, verify_dataset
 from dtool_ecs_flows.datasets.destinations import EcsDestination
-from dtool_ecs_flows.errors import TransferError
+from dtool_ecs_flows.errors import EcsFlowsError, TransferError, UnavailableError
 from dtool_ecs_flows.items import sending
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store
@@ -104,6 +104,25 @@ def verify_large(endpoint: str, part: str) -> None:
     """Read a dataset and keep nothing, large items in parts of `part` bytes."""
     with _parts_of(int(part)):
         verify_dataset(f"ecs://source/{UUID}", settings=bucket("source", endpoint))
+
+
+def meet_hostile(source: str, target: str, folder: str) -> None:
+    """Do all that one does with a dataset of somebody else's: each of it ends, if only in an error of ours."""
+    settings = [bucket("source", source), bucket("target", target)]
+    uri, refused = f"ecs://source/{UUID}", 0
+    for operation in (
+        lambda: list_datasets("ecs://source", settings=settings),
+        lambda: verify_dataset(uri, settings=settings),
+        lambda: copy_dataset(uri, "ecs://target", settings=settings),
+        lambda: copy_dataset(uri, folder, settings=settings),
+    ):
+        try:
+            operation()
+        except UnavailableError:  # nobody shall be kept waiting
+            raise
+        except EcsFlowsError:
+            refused += 1
+    assert refused >= 2
 
 
 @contextmanager

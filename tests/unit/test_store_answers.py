@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from dtool_ecs_flows.errors import NoSuchKeyError, StoreError, UnavailableError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures
-from tests.proxy import Proxy, proxied
+from tests.proxy import Answer, Proxy, Request, proxied
 
 PAGE = b"""<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a</Key>
 <LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>x</ETag><Size>1</Size></Contents></ListBucketResult>"""
@@ -61,6 +62,38 @@ def test_a_listing_that_ends_too_early_is_an_error(proxy: Proxy, store: Store) -
     proxy.on().answer(200, body=PAGE)
     with pytest.raises(StoreError, match="never ends"):
         list(store.list(""))
+
+
+@pytest.mark.parametrize("way", ["round in a circle", "the same page for ever", "nothing for ever"])
+def test_a_listing_that_never_ends_is_an_error(proxy: Proxy, store: Store, way: str) -> None:
+    """Tokens that come round again, a page that comes again under new tokens, pages without keys and without end."""
+    asked = itertools.count()
+
+    def page(_: Request) -> Answer:
+        number = next(asked)
+        token = f"token {number % 3}" if way == "round in a circle" else f"token {number}"
+        key = f"key {number if way == 'round in a circle' else 0}".encode()
+        body = PAGE.replace(b"<Key>a", b"<Key>" + key)
+        if way == "nothing for ever":
+            body = body[: body.index(b"<Contents>")] + body[body.index(b"</ListBucketResult>") :]
+        more = b"<NextContinuationToken>%b</NextContinuationToken><Contents>" % token.encode()
+        end = more.removesuffix(b"<Contents>") + b"</ListBucketResult>"
+        body = body.replace(b"<Contents>", more) if b"<Contents>" in body else body.replace(b"</ListBucketResult>", end)
+        return Answer(200, "", body)
+
+    proxy.on().call(page)
+    with pytest.raises(StoreError, match="never ends"):
+        list(store.list(""))
+    assert next(asked) < 1100
+
+
+@pytest.mark.parametrize("marker", [b"", b"<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>"])
+def test_a_listing_of_uploads_that_never_ends_is_an_error(proxy: Proxy, store: Store, marker: bytes) -> None:
+    """It says that there is more, and not where, or the same again."""
+    page = b"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>%b</ListMultipartUploadsResult>" % marker
+    proxy.on().answer(200, body=page)
+    with pytest.raises(StoreError, match="never ends"):
+        store.uploads("")
 
 
 @pytest.mark.parametrize("code", ["OperationAborted", "ConditionalRequestConflict"])
