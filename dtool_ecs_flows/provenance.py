@@ -1,7 +1,8 @@
 """Where a dataset came from, as annotations: flow run, task run, parameters, versions, commit and source datasets.
 
-Nothing secret is recorded: blocks and secrets are replaced by what they are, and parameters whose name speaks of a
-password, a key or a token by stars. Outside of a run there is no run to tell of; the rest is recorded all the same.
+Secrets are left out where they can be known: blocks and `SecretStr` are replaced by what they are, and parameters whose
+name speaks of a password, a key or a token by stars. A secret in plain text under another name is recorded. Outside of
+a run there is no run to tell of; the rest is recorded all the same.
 """
 
 from __future__ import annotations

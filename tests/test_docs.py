@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -19,13 +21,14 @@ import dtoolcore
 import pytest
 from prefect import flow
 
-from dtool_ecs_flows import BucketSettings, create_dataset
+from dtool_ecs_flows import BucketSettings, create_dataset, datasets
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.cli import main
+from dtool_ecs_flows.datasets.behind import BEHIND
 from dtool_ecs_flows.layout import MAX_HANDLE_BYTES
 from dtool_ecs_flows.settings.sources import _KEYS
 from dtool_ecs_flows.store.failures import BUDGET, FIRST_BUDGET
-from dtool_ecs_flows.transfer import MEMORY, SINGLE_PUT, part_size
+from dtool_ecs_flows.transfer import MAX_PARTS, MEMORY, SINGLE_PUT, part_size
 from tests.conftest import new_bucket
 from tests.interop.environments import environment
 from tests.servers import S3Server
@@ -144,7 +147,8 @@ def test_the_first_example_is_short_and_does_what_is_said_of_it(reader: Reader) 
     assert (run["flow"], step["task"], step["parameters"]["temperature"]) == ("pipeline", "simulate", 300.0)
     assert {"prefect", "dtool-ecs-flows"} <= dataset.get_annotation("software")["packages"].keys()
     assert [origin["uri"] for origin in dataset.get_annotation("derived_from")] == [source]
-    said = re.findall(r"`(\w+)`", README.read_text(encoding="utf-8").partition("has these annotations:")[2][:400])
+    told = README.read_text(encoding="utf-8").partition("has these annotations:")[2].partition("\n\n")[0]
+    said = re.findall(r"`(\w+)`", told)
     # The code of this test is in no repository, that of the reader may be.
     assert {*said, "source_dataset_name", "source_dataset_uri", "source_dataset_uuid"} == {
         *dataset.list_annotation_names(),
@@ -276,16 +280,28 @@ def test_the_module_map_is_that_of_the_package() -> None:
 def test_numbers_in_the_design_are_those_of_the_code() -> None:
     """Who reckons with the limits that the pages name is not misled."""
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    mib = 1024**2
+    mib, mb, gb = 1024**2, 10**6, 10**9
     for said in (
         f"up to\n{SINGLE_PUT // mib} MiB is one request",
         f"in parts of {part_size(SINGLE_PUT + 1) // mib} MiB",
-        f"at most {MEMORY // mib} MiB in one operation",
+        f"above {MAX_PARTS * part_size(0) / gb:.0f} GB, as large as {MAX_PARTS:,} parts require",
+        f"at most {MEMORY / mb:.0f} MB in one operation",
+        f"sizes up to {MAX_PARTS * MEMORY / 2 / gb:.0f} GB",
+        f"{math.ceil(2 * part_size(10**12) / mb)} MB at 1 TB and {2 * part_size(5 * 1024**4) / gb:.1f} GB at 5 TiB",
+        f"`new_dataset` holds up to {BEHIND / mb:.0f} MB besides",
         f"{FIRST_BUDGET:.0f} s in all until a first request has succeeded, then {BUDGET:.0f} s per request",
     ):
         assert said in design
     assert f"A file above {SINGLE_PUT // mib} MiB" in (ROOT / "docs" / "access-policy.md").read_text(encoding="utf-8")
     assert f"at most {MAX_HANDLE_BYTES:,} bytes of UTF-8" in README.read_text(encoding="utf-8")
+
+
+def test_the_operations_that_tell_their_progress_are_those_that_are_named() -> None:
+    """Each of them takes `progress`, and no other does."""
+    (said,) = re.findall(r"^(`.*) take `progress`", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", said)) == {
+        name for name in datasets.__all__ if "progress" in inspect.signature(getattr(datasets, name)).parameters
+    }
 
 
 @each_page

@@ -132,6 +132,18 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     assert "make test" in first_screen
 
 
+def test_each_room_is_held_to_what_it_may_import() -> None:
+    """A new module is in the list of layers or the linter fails; here it is also told whether it may know boto3."""
+    told = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = told.partition("layers = [")[2].partition("]")[0]
+    rooms = set(re.findall(r"\w+", layers)) - {"store"}
+    without_boto3 = told.partition("Only the store knows boto3")[2].partition("]")[0]
+    assert set(re.findall(r"dtool_ecs_flows\.(\w+)", without_boto3)) == rooms
+    without_prefect = told.partition("Nothing below the blocks")[2].partition("]")[0]
+    above = set(re.findall(r"\w+", layers.partition('"datasets"')[0]))
+    assert set(re.findall(r"dtool_ecs_flows\.(\w+)", without_prefect)) == rooms - above | {"store"}
+
+
 def test_constraints_are_versions_and_nothing_else(tracked: dict[str, str]) -> None:
     """The constraints hold anywhere: no address, no path, no range."""
     for line in tracked["constraints.txt"].splitlines():
