@@ -70,7 +70,7 @@ def delete_dataset(
             for key, upload in store.uploads(keys.root):
                 transfer.check()
                 if keys.is_known(key):
-                    store.abort_upload(key, upload)
+                    store.abort_upload(key, upload, raising=True)
         left: list[str] = []
         known: list[str] = []
         for info in store.list(keys.root):
