@@ -9,7 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from dtool_ecs_flows.datasets.running import settings_given
-from dtool_ecs_flows.errors import AccessDeniedError, DatasetDiffersError, NoSuchKeyError, NotADatasetError
+from dtool_ecs_flows.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    DatasetDiffersError,
+    DatasetError,
+    NoSuchKeyError,
+    NotADatasetError,
+)
 from dtool_ecs_flows.models import DeleteReport
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import heed
@@ -44,6 +51,7 @@ def delete_dataset(
     Raises:
         NotADatasetError: there is nothing at this URI.
         DatasetDiffersError: the dataset has another name; nothing was deleted.
+        DatasetError: another process wrote it anew at the same time.
         StoreError, SettingsError: the store or its settings.
     """
     begun = time.monotonic()
@@ -81,6 +89,11 @@ def delete_dataset(
         if admin:
             deleted += store.delete([keys.admin_metadata])
         deleted += store.delete([keys.registration])
+        with suppress(NoSuchKeyError):
+            dataset.admin(expected=False)
+            with suppress(AlreadyExistsError):  # who writes it has registered it
+                store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
+            raise DatasetError(f"{uri} was written anew by another process meanwhile, and stays; delete it again")
     return DeleteReport(
         uri=dataset.uri,
         uuid=dataset.uuid,

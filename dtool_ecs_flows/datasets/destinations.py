@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
-from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, NoSuchKeyError, TransferError
+from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, DatasetError, NoSuchKeyError, TransferError
 from dtool_ecs_flows.items import ItemSource, Unfinished, send
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.store import ObjectInfo, is_md5
@@ -189,11 +189,21 @@ class EcsDestination:
         return item.relpath, CorruptItemError(item.relpath, expected=expected, actual=found, where=self.uri)
 
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
-        """Write manifest and overlays, then the administrative metadata, and clean up."""
+        """Write manifest and overlays, then the administrative metadata, and clean up.
+
+        Raises:
+            DatasetError: nobody could find the dataset; it is a proto dataset again.
+        """
         if self._unfinished is not None:
             self._unfinished.abort()
         self.stored.put_manifest(manifest)
         for name, overlay in overlays.items():
             self.stored.store.put(self.stored.keys.overlay(name), documents.dump(overlay))
         self.stored.put_admin(admin)
+        if not self.stored.is_registered_here():
+            self.stored.put_admin({**admin, "type": "protodataset"})
+            raise DatasetError(
+                f"{self.uri} was deleted by another process meanwhile, or registered under another prefix; "
+                "it is not frozen. The same call again begins anew"
+            )
         self.stored.store.delete(self.stored.fragments().values())
