@@ -82,6 +82,12 @@ class StoredDataset:
         self._look(expected=False)
         return self._keys is not None
 
+    def is_registered_here(self) -> bool:
+        """Whether the registration key says now that the dataset is where this one writes; one request."""
+        now = StoredDataset(self.store, self.uuid)
+        now._look(expected=True)  # of the same class
+        return now._keys == self.keys
+
     def _look(self, *, expected: bool) -> None:
         if self._keys is None and not self._looked:
             key = layout.registration_key(self.uuid)

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from dtool_ecs_flows.datasets.running import operation
-from dtool_ecs_flows.errors import AccessDeniedError, DatasetDiffersError, NoSuchKeyError, NotADatasetError
+from dtool_ecs_flows.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    DatasetDiffersError,
+    DatasetError,
+    NoSuchKeyError,
+    NotADatasetError,
+)
 from dtool_ecs_flows.models import DeleteReport
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.stored import StoredDataset
@@ -44,6 +51,7 @@ def delete_dataset(
     Raises:
         NotADatasetError: there is nothing at this URI.
         DatasetDiffersError: the dataset has another name; nothing was deleted.
+        DatasetError: another process wrote it anew at the same time.
         StoreError, SettingsError: the store or its settings.
     """
     begun = time.monotonic()
@@ -70,7 +78,7 @@ def delete_dataset(
             for key, upload in store.uploads(keys.root):
                 transfer.check()
                 if keys.is_known(key):
-                    store.abort_upload(key, upload)
+                    store.abort_upload(key, upload, raising=True)
         left: list[str] = []
         known: list[str] = []
         for info in store.list(keys.root):
@@ -81,6 +89,11 @@ def delete_dataset(
         if admin:
             deleted += store.delete([keys.admin_metadata])
         deleted += store.delete([keys.registration])
+        with suppress(NoSuchKeyError):
+            dataset.admin(expected=False)
+            with suppress(AlreadyExistsError):  # who writes it has registered it
+                store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
+            raise DatasetError(f"{uri} was written anew by another process meanwhile, and stays; delete it again")
     return DeleteReport(
         uri=dataset.uri,
         uuid=dataset.uuid,

@@ -196,7 +196,11 @@ class EcsDestination:
         return item.relpath, CorruptItemError(item.relpath, expected=expected, actual=found, where=self.uri)
 
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
-        """Write manifest and overlays, then the administrative metadata, and clean up."""
+        """Write manifest and overlays, then the administrative metadata, and clean up.
+
+        Raises:
+            DatasetError: nobody could find the dataset; it is a proto dataset again.
+        """
         if self._unfinished is not None:
             self._unfinished.abort()
         self.stored.put_manifest(manifest)
@@ -204,4 +208,10 @@ class EcsDestination:
             key = self.stored.keys.overlay(layout.check_name(name, "overlay"))
             self.stored.put_document(key, documents.dump(overlay))
         self.stored.put_admin(admin)
+        if not self.stored.is_registered_here():
+            self.stored.put_admin({**admin, "type": "protodataset"})
+            raise DatasetError(
+                f"{self.uri} was deleted by another process meanwhile, or registered under another prefix; "
+                "it is not frozen. The same call again begins anew"
+            )
         self.stored.store.delete(self.stored.fragments().values())

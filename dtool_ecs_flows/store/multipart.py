@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from dtool_ecs_flows.errors import NoSuchKeyError, NoSuchUploadError, StoreError
+from dtool_ecs_flows.errors import AccessDeniedError, NoSuchKeyError, NoSuchUploadError, StoreError, UnavailableError
 from dtool_ecs_flows.store.objects import etag_of, info_of, made_etag
 from dtool_ecs_flows.store.requests import Requests
 from dtool_ecs_flows.words import visible
@@ -31,7 +31,21 @@ class Uploads(Requests):
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         """Begin a multipart upload and return its id; the caller completes it, aborts it, or takes it up later."""
         params = {"Key": key, "Metadata": dict(metadata)}
-        return self._call("CreateMultipartUpload", key, params, lambda response: str(response["UploadId"]))
+
+        def read(response: dict[str, Any]) -> str:
+            return str(response["UploadId"])
+
+        try:
+            return self._call("CreateMultipartUpload", key, params, read, once=True)
+        except UnavailableError as error:
+            upload = self._call("CreateMultipartUpload", key, params, read, failed=error)
+        # The store may have begun one all the same, whose id nobody knows. Where another process sends the same item,
+        # it begins anew.
+        with suppress(StoreError):
+            for other_key, other in self.uploads(key, once=True):
+                if other_key == key and other != upload:
+                    self.abort_upload(key, other)
+        return upload
 
     def put_part(self, key: str, upload: str, number: int, body: Any) -> str:
         """Put one part (numbers from 1, any buffer) and return its ETag.
@@ -70,20 +84,25 @@ class Uploads(Requests):
                     return
             raise
 
-    def abort_upload(self, key: str, upload: str) -> None:
-        """Throw the parts of an upload away as far as store and policy allow; what stays is logged, nothing is raised.
+    def abort_upload(self, key: str, upload: str, *, raising: bool = False) -> None:
+        """Throw the parts of an upload away as far as store and policy allow; what stays is logged.
 
-        It is called where something else has failed, which is what the caller has to hear of.
+        Nothing is raised: mostly something else has failed, which is what the caller has to hear of. With `raising`,
+        that is so only where the policy does not allow it.
         """
         try:
             self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, _nothing)
         except NoSuchUploadError:
             pass
         except StoreError as error:
+            if raising and not isinstance(error, AccessDeniedError):
+                raise
             logger.warning("unfinished parts of %s/%s stay in the store: %s", self.bucket, visible(key), error)
 
-    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+    def uploads(self, prefix: str, *, once: bool = False) -> list[tuple[str, str]]:
         """Return `(key, upload id)` of unfinished multipart uploads below a prefix, of each key the oldest first.
+
+        With `once` nothing is tried again.
 
         Raises:
             AccessDeniedError: the policy does not allow it.
@@ -93,7 +112,7 @@ class Uploads(Requests):
         params: dict[str, Any] = {"Prefix": prefix}
         while True:
             try:
-                page = self._call("ListMultipartUploads", prefix, params, lambda response: response)
+                page = self._call("ListMultipartUploads", prefix, params, lambda response: response, once=once)
             except NoSuchUploadError:  # what rclone answers where there never was one
                 break
             for entry in page.get("Uploads", ()):

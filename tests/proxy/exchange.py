@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tests.proxy.faults import Change
@@ -90,6 +90,9 @@ class Connection:
                 self.wait(pause)
         if head.headers.get("connection", "").lower() == "close":
             self._open = False
+
+    def edit_head(self, edit: Callable[[Head], Head]) -> None:
+        self._head = edit(self._head)
 
     def drop_request(self) -> None:
         if self.request.headers.get("expect", "").lower() == "100-continue":

@@ -9,10 +9,11 @@ Each fault is a few lines over an `Exchange`, which passes a request on and its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Protocol
 
-from tests.proxy.messages import Answer, Request
+from tests.proxy.messages import Answer, Head, Request
+from tests.proxy.signing import without
 
 Change = Callable[[int, bytes], bytes]
 """Changes a block of a body, given where in the body it begins; the length stays."""
@@ -30,6 +31,9 @@ class Exchange(Protocol):
 
     def pass_answer(self, *, most: int | None = None, change: Change | None = None, pause: float = 0) -> None:
         """Pass the answer back, at most so many bytes of its body; with a pause (seconds), a byte at a time."""
+
+    def edit_head(self, edit: Callable[[Head], Head]) -> None:
+        """Have the request go on with another head."""
 
     def drop_request(self) -> None:
         """Read the request to its end; the server does not get it."""
@@ -116,6 +120,20 @@ class Rule:
                 exchange.hang_up(reset=False)
 
         return self._set("", fault)
+
+    def forget(self, header: str, secrets: Mapping[str, str]) -> Rule:
+        """Pass the request on as if it had not had this header: to a store that does not know it.
+
+        It is signed anew, with one of these secrets by access key.
+        """
+
+        def fault(exchange: Exchange) -> None:
+            if header in exchange.request.headers:
+                exchange.edit_head(lambda head: without(header, head, secrets))
+            exchange.pass_request()
+            exchange.pass_answer()
+
+        return self._set(f"{header} forgotten", fault)
 
     # --- the connection ---
 

@@ -280,6 +280,18 @@ class TestFaults:
         with pytest.raises(boto.ClientError, match="answered"):
             put("answered")
 
+    def test_a_header_is_forgotten_and_the_signature_right(self, rclone: S3Server, bucket_name: str) -> None:
+        """As if the store did not know it; the body passes as it is."""
+        with proxied(rclone) as store, proxied(store.endpoint) as proxy:
+            proxy.on("PUT").forget("if-none-match", {rclone.access_key_id: rclone.secret_access_key})
+            client = rclone.client(endpoint=proxy.endpoint)
+            client.put_object(Bucket=bucket_name, Key="forgotten", Body=BODY, IfNoneMatch="*", Metadata={"a": "b"})
+            assert "if-none-match" in proxy.requests[0].headers
+            (request,) = store.requests
+        assert "if-none-match" not in request.headers
+        assert (request.status, request.headers["x-amz-meta-a"]) == (200, "b")
+        assert rclone.client().get_object(Bucket=bucket_name, Key="forgotten")["Body"].read() == BODY
+
 
 class TestStrictEcs:
     @pytest.mark.parametrize(
