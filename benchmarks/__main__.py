@@ -15,7 +15,7 @@ from benchmarks.scenarios import SCENARIOS, quick
 
 RESULTS = Path(__file__).with_name("results")
 BEGUN = time.monotonic()
-SCRATCH = ROOT / ".cache" / "bench"
+SCRATCH = machine.scratch(ROOT / ".cache" / "bench")
 
 
 def main() -> None:
@@ -28,7 +28,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="next to no data, one round: whether it works")
     parser.add_argument("--server", choices=servers.NAMES, default="rgw", help="what the clients talk to")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
-    parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="FOLDER", help="where the files are, and go")
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        default=SCRATCH,
+        metavar="FOLDER",
+        help=f"where the files are, and go; by default {SCRATCH}",
+    )
     arguments = parser.parse_args()
     wanted = arguments.only.split(",") if arguments.only else names
     if unknown := set(wanted) - set(names):

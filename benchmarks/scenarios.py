@@ -57,8 +57,8 @@ class Scenario:
 
     @property
     def memory(self) -> int:
-        """Bytes that it needs: the gateway keeps what is stored in memory, and takes about twice as much."""
-        return 3 * self.files.bytes
+        """Bytes that it needs: the gateway keeps what is stored in memory, twice, and the files may be there too."""
+        return 5 * self.files.bytes
 
     def among(self, clients: str) -> Scenario:
         """Return the scenario with its first client and those that are named, by commas; no name means all."""
@@ -117,7 +117,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "large8",
         "8 files of 256 MiB",
-        (OURS, S5CMD),
+        (OURS, S5CMD, RCLONE),
         ("up", "down"),
         Files(((8, 256 * MIB),)),
         unit="MB/s",
