@@ -17,7 +17,7 @@ import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
 from tests.proxy import CountingProxy, Proxy, StrictEcs, counting_proxy, proxied
-from tests.servers import S3Server, ServerUnavailableError, start
+from tests.servers import S3Server, ServerUnavailableError, bypass_proxy, start
 
 # Nothing of the developer's own is read or written. Prefect decides at its import where its database and profiles
 # are, so this comes before any test module is imported.
@@ -29,6 +29,7 @@ os.environ |= {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # on a busy machine the first start passes the default
     "DO_NOT_TRACK": "1",
 }
+bypass_proxy()
 
 # A machine that is busy is slow, and no failure. Where something else fails, the log says how to have it again.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
