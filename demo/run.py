@@ -47,7 +47,9 @@ def main() -> int:
 
     from demo.screen import Screen
     from demo.story import tell
+    from tests.servers import bypass_proxy
 
+    bypass_proxy()
     screen = Screen()
     try:
         tell(screen, folder, arguments.data)

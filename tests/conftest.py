@@ -17,7 +17,7 @@ import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
 from tests.proxy import CountingProxy, Proxy, StrictEcs, counting_proxy, proxied
-from tests.servers import S3Server, ServerUnavailableError, start
+from tests.servers import S3Server, ServerUnavailableError, bypass_proxy, start
 
 # Nothing of the developer's own is read or written. Prefect decides at its import where its database and profiles
 # are, so this comes before any test module is imported.
@@ -31,6 +31,7 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
+bypass_proxy()
 
 # A machine that is busy is slow, and no failure. Where something else fails, the log says how to have it again.
 SLOW_IS_FINE = [hypothesis.HealthCheck.too_slow]

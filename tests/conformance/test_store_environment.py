@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from dtool_ecs_flows.errors import StoreError
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.store import Store
+from dtool_ecs_flows.store import Store, failures
 from tests.conformance.helpers import changed
 from tests.independent import Raw, md5
 from tests.proxy import proxied
+from tests.servers import bypass_proxy
 
 ELSEWHERE = {
     "AWS_ACCESS_KEY_ID": "another",
@@ -68,3 +71,53 @@ def test_files_of_the_aws_command_line_are_not_read(bucket: BucketSettings, home
     (home / ".aws" / "config").unlink()
     (home / ".aws" / "credentials").unlink()
     assert raw.listed() == ["document"]
+
+
+def test_the_proxy_of_a_site_is_used_by_both_lanes(
+    rclone_bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items and documents go by HTTP_PROXY; where NO_PROXY names the host, by name or by domain, neither does."""
+    behind = changed(rclone_bucket, endpoint="http://store.invalid:9020", connect_timeout=1)
+    monkeypatch.setattr(failures, "FIRST_BUDGET", 0.1)
+    with proxied(rclone_bucket.endpoint) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.endpoint)
+        store = Store(behind)
+        store.put_item("item", b"123", md5(b"123"), {})
+        store.put("document", b"456")
+        boto3 = {put.key: "Boto3" in put.headers.get("user-agent", "") for put in proxy.seen("PutObject")}
+        assert boto3 == {"item": False, "document": True}
+
+        for name in ("store.invalid", "elsewhere,.invalid"):
+            proxy.clear()
+            monkeypatch.setenv("NO_PROXY", name)
+            monkeypatch.setenv("no_proxy", name)
+            with pytest.raises(StoreError, match=r"store\.invalid"):
+                Store(behind).put_item("item", b"123", md5(b"123"), {})
+            assert proxy.requests == []
+
+
+def test_servers_of_the_tests_are_asked_past_the_proxy(bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a site with a proxy, the tests do not send what is for this machine there."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    store = Store(bucket)
+    store.put_item("item", b"123", md5(b"123"), {})
+    store.put("document", b"456")
+    assert sorted(Raw(bucket).listed()) == ["document", "item"]
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "a.org, b.org", "no_proxy": "b.org,localhost"}, "a.org,b.org,localhost,127.0.0.1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_what_goes_past_the_proxy_already_still_does(
+    told: dict[str, str], kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine is added to what the site has set, under both spellings of the variable."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, told.get(name, ""))
+    bypass_proxy()
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == kept

@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NOWHERE = "http://127.0.0.1:9"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the demo in a session of its own, with a folder for its temporary files."""
+    """Start the demo in a session of its own, with a folder for its temporary files, at a site with a proxy."""
+    outside = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    proxies = {"HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "demo" / "run.py"), *arguments],
         cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path), "DEMO_MARK": str(tmp_path)},
+        env={**outside, **proxies, "TMPDIR": str(tmp_path), "DEMO_MARK": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

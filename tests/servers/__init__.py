@@ -12,7 +12,8 @@ stored, when its caller leaves the `with` block or dies, however it dies.
 
 from __future__ import annotations
 
+from tests.servers.here import bypass_proxy
 from tests.servers.model import CAPABILITIES, S3Server
 from tests.servers.supervisor import ServerUnavailableError, start
 
-__all__ = ["CAPABILITIES", "S3Server", "ServerUnavailableError", "start"]
+__all__ = ["CAPABILITIES", "S3Server", "ServerUnavailableError", "bypass_proxy", "start"]
