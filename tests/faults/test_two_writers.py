@@ -113,13 +113,22 @@ def run(*processes: Process, meanwhile: Callable[[], object]) -> list[int | None
 
 
 def sees_no_hole(uri: str, settings: BucketSettings) -> Callable[[], None]:
-    """A reader who looks at one dataset."""
+    """A reader who looks at one dataset; it may have looked for the registration key before there was one."""
 
     def look() -> None:
         with suppress(NotADatasetError):
-            assert verify_dataset(uri, settings=settings).findings == ()
+            findings = verify_dataset(uri, settings=settings).findings
+            assert [each for each in findings if not each.subject.startswith("dtool-")] == []
 
     return look
+
+
+def is_whole_or_not_frozen(uri: str, settings: BucketSettings) -> bool:
+    """What a reader finds when nobody writes any more."""
+    try:
+        return verify_dataset(uri, settings=settings).ok
+    except NotADatasetError:
+        return True
 
 
 def uri_of(source: str, bucket: BucketSettings) -> str:
@@ -239,7 +248,7 @@ def test_a_delete_during_a_copy(proxy: Proxy, bucket: BucketSettings, tmp_path: 
         with suppress(EcsFlowsError):
             copy_dataset(source, through.base_uri, settings=through)
 
-        sees_no_hole(uri, bucket)()
+        assert is_whole_or_not_frozen(uri, bucket)
         proxy.calm()
         copy_dataset(source, through.base_uri, settings=through)
         assert frozen_there(bucket) == {uri: whole}
@@ -266,7 +275,7 @@ def test_a_copy_during_a_delete(proxy: Proxy, bucket: BucketSettings, tmp_path: 
         with suppress(EcsFlowsError):
             delete_dataset(uri, "penguins", settings=through)
 
-        sees_no_hole(uri, bucket)()
+        assert is_whole_or_not_frozen(uri, bucket)
         copy_dataset(source, bucket.base_uri, settings=bucket)
         assert frozen_there(bucket) == {uri: whole}
         restore(raw, {})
