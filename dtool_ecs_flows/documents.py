@@ -340,15 +340,15 @@ def dump_manifest(manifest: Manifest) -> bytes:
     text = io.BytesIO()
     outside = {"dtoolcore_version": manifest.dtoolcore_version, "hash_function": manifest.hash_function, "items": {}}
     text.write(dump(outside, sort_keys=True).removesuffix(b"}\n}"))
-    separator = ""
+    separator, quoted = "", json.JSONEncoder().encode
     for identifier in sorted(manifest.items):
         item = manifest.items[identifier]
         entry = (
             f'{separator}\n    "{identifier}": {{\n'
-            f'      "hash": {json.dumps(item.hash)},\n'
-            f'      "relpath": {json.dumps(item.relpath)},\n'
-            f'      "size_in_bytes": {json.dumps(item.size)},\n'
-            f'      "utc_timestamp": {json.dumps(item.utc_timestamp)}\n'
+            f'      "hash": {quoted(item.hash)},\n'
+            f'      "relpath": {quoted(item.relpath)},\n'
+            f'      "size_in_bytes": {item.size},\n'
+            f'      "utc_timestamp": {item.utc_timestamp!r}\n'
             "    }"
         )
         text.write(entry.encode())
