@@ -48,14 +48,20 @@ def environment(name: str, *, folder: Path = PINS, with_package: bool = False) -
     commands = made / "bin"
     if not stamp_file.is_file() or stamp_file.read_text() != stamp:
         shutil.rmtree(made, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", "--without-pip", str(made)])
-        constraints = made / "constraints.txt"
-        constraints.write_text(_constraints_beside(pins) if with_package else "")
-        # Our own pip, from outside, and nothing compiled: of most that is installed here little is ever imported.
-        pip = [sys.executable, "-m", "pip", "--python", str(commands / "python")]
-        _run([*pip, "install", "--quiet", "--no-compile", "-c", str(constraints), *packages])
+        install(made, packages, constraints=_constraints_beside(pins) if with_package else "")
         stamp_file.write_text(stamp)
     return commands
+
+
+def install(folder: Path, packages: Sequence[str], *, constraints: str = "") -> Path:
+    """Make a virtual environment with what pip is told to install; return the folder with its commands."""
+    _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    file = folder / "constraints.txt"
+    file.write_text(constraints)
+    # Our own pip, from outside, and nothing compiled: of most that is installed here little is ever imported.
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    _run([*pip, "install", "--quiet", "--no-compile", "-c", str(file), *packages])
+    return folder / "bin"
 
 
 def _constraints_beside(pins: Path) -> str:

@@ -1,0 +1,61 @@
+"""The package as its users install it: with the newest of everything that its own requirements allow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from dtool_ecs_flows.settings import BucketSettings
+from tests.conformance.helpers import environment
+from tests.independent import Raw
+from tests.interop.environments import REPOSITORY, install
+
+ARCHIVE = """
+import sys
+from dtool_ecs_flows.blocks import EcsBucket
+from dtool_ecs_flows.flows.archive import archive
+
+if __name__ == "__main__":
+    report = archive(sys.argv[1], EcsBucket.configured(sys.argv[2]))
+    print([dataset.outcome for dataset in report.datasets])
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the commands of an environment that pip has made from the package and dtool, without pins."""
+    return install(tmp_path_factory.mktemp("installed"), [str(REPOSITORY), "dtool==3.27.0"])
+
+
+def run(command: list[str], variables: Mapping[str, str], *, stdin: str = "") -> str:
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, input=stdin, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_pip_alone_installs_what_works(
+    installed: Path, rclone_bucket: BucketSettings, home: Path, tmp_path: Path
+) -> None:
+    """Beside `dtool`: the command makes a dataset and moves it, and a flow archives it on Prefect's own server."""
+    variables = {**environment(rclone_bucket), "HOME": str(home), "PREFECT_HOME": str(tmp_path / "prefect")}
+    dtool = str(installed / "dtool")
+    (tmp_path / "datasets").mkdir()
+    uri = run([dtool, "create", "--quiet", "penguins", str(tmp_path / "datasets")], variables).strip()
+    (tmp_path / "item.txt").write_text("content")
+    run([dtool, "add", "item", str(tmp_path / "item.txt"), uri], variables)
+    run([dtool, "freeze", uri], variables)
+
+    flow = tmp_path / "archive_datasets.py"
+    flow.write_text(ARCHIVE)
+    said = run([str(installed / "python"), str(flow), str(tmp_path / "datasets"), rclone_bucket.bucket], variables)
+
+    assert "['copied']" in said
+    assert "penguins" in run([dtool, "ls", rclone_bucket.base_uri], variables)
+    assert b"content" in {Raw(rclone_bucket).get(key) for key in Raw(rclone_bucket).listed()}
+    assert run([str(installed / "dtool-ecs-flows"), "--version"], variables).startswith("dtool-ecs-flows")
