@@ -13,7 +13,7 @@ from dtool_ecs_flows.datasets.audit.run import (
     can_go_on,
     conclude,
     look_at_bucket,
-    not_tried,
+    unread,
 )
 
 __all__ = [
@@ -25,6 +25,6 @@ __all__ = [
     "can_go_on",
     "conclude",
     "look_at_bucket",
-    "not_tried",
     "open_history",
+    "unread",
 ]

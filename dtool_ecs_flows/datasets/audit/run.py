@@ -98,7 +98,7 @@ def audit_bucket(
     reachable = True
     for dataset in looked.due:
         if not reachable:
-            read.append(not_tried(dataset))
+            read.append(unread(dataset))
             continue
         result = audit_dataset(
             dataset,
@@ -256,9 +256,11 @@ def _as_verified(dataset: DatasetAudit, report: VerifyReport) -> DatasetAudit:
     return dataset.model_copy(update=facts)
 
 
-def not_tried(dataset: DatasetAudit) -> DatasetAudit:
-    """Return what is told of a dataset that was due when the store could not be reached any more."""
-    message = "not tried: the store could not be reached any more"
+NOT_TRIED = "not tried: the store could not be reached any more"
+
+
+def unread(dataset: DatasetAudit, message: str = NOT_TRIED) -> DatasetAudit:
+    """Return what is told of a dataset that was due, and was not read."""
     finding = Finding(kind="not verified", subject="dtool", message=message)
     return dataset.model_copy(update={"findings": (*dataset.findings, finding)})
 
