@@ -142,6 +142,12 @@ def _write(file: Path, text: str) -> None:
             output.write(text)
             output.flush()
             os.fsync(output.fileno())
-        os.link(unfinished, file)
+        try:
+            os.link(unfinished, file)  # unlike a renaming, it never replaces what another worker has written
+        except FileExistsError:
+            raise
+        except OSError:  # some network file systems have no links
+            os.rename(unfinished, file)
     finally:
-        os.unlink(unfinished)
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)
