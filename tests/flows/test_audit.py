@@ -120,6 +120,7 @@ def test_the_state_of_a_run_tells_the_operator(block: EcsBucket, raw: Raw, tmp_p
     assert "1 of 3 datasets are damaged, the first spoilt (extra)" in str(failed.message)
 
 
+@pytest.mark.slow
 def test_an_outage_is_told_as_one(
     rclone_bucket: BucketSettings, raw: Raw, tmp_path: Path, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,10 +183,13 @@ class Looks:
 def changed_meanwhile(stored: StoredDataset) -> list[Finding]:
     """Return a finding where a dataset is not frozen any more: what looked like damage is somebody's deleting it."""
     try:
-        if stored.admin()["type"] == "dataset":
-            return []
-    except (NoSuchKeyError, ManifestError):
-        pass
+        frozen = stored.admin()["type"] == "dataset"
+    except NoSuchKeyError:
+        frozen = False
+    except ManifestError:  # which is damage of its own
+        frozen = True
+    if frozen:
+        return []
     return [Finding(kind="not verified", subject="dtool", message="it was deleted, or being deleted, during the audit")]
 
 
