@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtool_ecs_flows.datasets import (
         DatasetWriter,
+        audit_bucket,
         copy_dataset,
         create_dataset,
         delete_dataset,
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     )
     from dtool_ecs_flows.errors import EcsFlowsError
     from dtool_ecs_flows.models import (
+        AuditReport,
         CopyReport,
         CreateReport,
+        DatasetAudit,
         DatasetInfo,
         DatasetList,
         DeleteReport,
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
 __version__: str
 
 __all__ = [
+    "AuditReport",
     "BucketSettings",
     "CopyReport",
     "CreateReport",
+    "DatasetAudit",
     "DatasetInfo",
     "DatasetList",
     "DatasetWriter",
@@ -45,6 +50,7 @@ __all__ = [
     "Finding",
     "Progress",
     "VerifyReport",
+    "audit_bucket",
     "copy_dataset",
     "create_dataset",
     "delete_dataset",

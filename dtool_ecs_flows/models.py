@@ -15,8 +15,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, computed_field, mode
 from dtool_ecs_flows.words import visible
 
 __all__ = [
+    "AuditReport",
     "CopyReport",
     "CreateReport",
+    "DatasetAudit",
     "DatasetInfo",
     "DatasetList",
     "DeleteReport",
@@ -189,12 +191,19 @@ FindingKind: TypeAlias = Literal[
     "metadata unreadable",
     "orphan registration",
     "proto dataset",
+    "stale proto dataset",
     "not verified",
 ]
 """`corrupt` is said of bytes that were read; `not verified` means that they could not be read now.
 
 `orphan registration` and `proto dataset` are what is there in the place of a frozen dataset; nothing else is told then.
+An audit says `stale proto dataset` of one that has been there for long, and nothing of a younger one.
 """
+
+DAMAGE: frozenset[FindingKind] = frozenset(
+    {"missing", "extra", "corrupt", "size", "manifest unreadable", "structure unreadable", "metadata unreadable"}
+)
+"""What is wrong with a frozen dataset. The other kinds say that something was not verified, or never finished."""
 
 
 class Finding(Report):
@@ -248,3 +257,76 @@ class DeleteReport(Report):
     left: tuple[str, ...] = ()
     """Keys below the dataset's prefix that no dtool client writes; they were left alone."""
     seconds: float
+
+
+class DatasetAudit(Report):
+    """What an audit found of one dataset, and what is remembered of it where its bytes were to be read."""
+
+    uri: str
+    uuid: str
+    name: str = ""
+    type: Literal["dataset", "protodataset", ""] = ""
+    """Empty where that could not be read."""
+    at: float
+    """When it was looked at, or its reading was begun."""
+    due: Literal["", "slice", "catch-up"] = ""
+    """Why all of it is read in this run; empty where it is not."""
+    content_read: bool = False
+    """All of its bytes that are there were read and compared in this run."""
+    items: int = 0
+    bytes: int = 0
+    """Bytes in the dataset by its manifest."""
+    bytes_read: int = 0
+    last_read: float | None = None
+    """When all of it was read last, this run included; None where the history knows of no such time."""
+    last_read_ok: bool | None = None
+    """Whether nothing was wrong then."""
+    findings: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def damage(self) -> tuple[Finding, ...]:
+        """The findings that say that something is wrong with the dataset."""
+        return tuple(finding for finding in self.findings if finding.kind in DAMAGE)
+
+    def has(self, *kinds: FindingKind) -> bool:
+        """Whether there is a finding of one of these kinds."""
+        return any(finding.kind in kinds for finding in self.findings)
+
+
+class AuditReport(Report):
+    """What `audit_bucket` found, sorted by name and UUID: each dataset, proto dataset and orphan registration key."""
+
+    base_uri: str
+    slices: int
+    slice_number: int
+    part: int = 1
+    parts: int = 1
+    begun: float
+    datasets: tuple[DatasetAudit, ...]
+    seconds: float
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not know decorated properties
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong, nothing was left over, and all that was due was read."""
+        return not any(dataset.findings for dataset in self.datasets)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_ok(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if key != "ok"} if isinstance(data, dict) else data
+
+    @property
+    def due(self) -> tuple[DatasetAudit, ...]:
+        """The datasets whose bytes were to be read in this run."""
+        return tuple(dataset for dataset in self.datasets if dataset.due)
+
+    @property
+    def damaged(self) -> tuple[DatasetAudit, ...]:
+        """The datasets with which something is wrong."""
+        return tuple(dataset for dataset in self.datasets if dataset.damage)
+
+    def having(self, *kinds: FindingKind) -> tuple[DatasetAudit, ...]:
+        """Return the datasets with a finding of one of these kinds."""
+        return tuple(dataset for dataset in self.datasets if dataset.has(*kinds))

@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from dtool_ecs_flows.errors import DatasetError
+from dtool_ecs_flows.models import AuditReport
 
-__all__ = ["DatasetOutcome", "Outcome", "RunFailedError", "RunReport"]
+__all__ = ["AuditFailedError", "DatasetOutcome", "Outcome", "RunFailedError", "RunReport"]
 
 Outcome: TypeAlias = Literal["copied", "already there", "planned", "left out", "failed"]
 """`planned` is said in a dry run; `left out` of what is not frozen and so cannot be copied yet."""
@@ -65,3 +66,15 @@ class RunFailedError(DatasetError):
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild with its report, so that the error survives a process boundary."""
         return (RunFailedError, (self.message, self.report))
+
+
+class AuditFailedError(DatasetError):
+    """An audit found damage, or could not read what was due; `report` tells of each dataset."""
+
+    def __init__(self, message: str, report: AuditReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild with its report, so that the error survives a process boundary."""
+        return (AuditFailedError, (self.message, self.report))

@@ -70,9 +70,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     tops = {name.split("/")[0] for name in names}
     assert {name for name in tops if not name.endswith(".dist-info")} == {"dtool_ecs_flows"}
     assert "dtool_ecs_flows/py.typed" in names
-    assert {f"dtool_ecs_flows/flows/{flow}.py" for flow in ("archive", "retrieve", "inventory", "publish")} <= set(
-        names
-    )
+    assert {
+        f"dtool_ecs_flows/flows/{flow}.py" for flow in ("archive", "audit", "retrieve", "inventory", "publish")
+    } <= set(names)
 
 
 def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:

@@ -1,5 +1,6 @@
 """Operations on whole datasets. None of them needs Prefect; each returns a report that serialises to JSON."""
 
+from dtool_ecs_flows.datasets.audit import audit_bucket
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
@@ -9,6 +10,7 @@ from dtool_ecs_flows.datasets.writer import DatasetWriter
 
 __all__ = [
     "DatasetWriter",
+    "audit_bucket",
     "copy_dataset",
     "create_dataset",
     "delete_dataset",

@@ -131,7 +131,7 @@ def _without_rest(base_uri: str) -> str:
 
 
 def _in_bucket(store: Store, tags: bool, transfer: Transfer) -> Iterator[_Line]:
-    prefixes = _Prefixes(store)
+    prefixes = Prefixes(store)
 
     def read(one: tuple[str, ObjectInfo]) -> DatasetInfo | None:
         uuid, registration = one
@@ -157,7 +157,7 @@ def _heeding(pages: Iterator[tuple[str, ObjectInfo]], check: Callable[[], None])
         yield one
 
 
-class _Prefixes:
+class Prefixes:
     """The prefixes of a bucket's datasets. Those of equal registration keys are read once: many users have a few.
 
     Only the last `_PREFIXES` are remembered, so that a bucket with a prefix for each dataset takes no more memory.

@@ -84,7 +84,7 @@ def verify_dataset(
         else:
             findings += _structure(source)
             there = source.present()
-            findings += _presence(items, there)
+            findings += presence(items, there)
             if read:
                 whole = [item for item in items.values() if there.get(item.identifier) == item.size]
                 corrupt, bytes_read = _content(source, whole, transfer, progress)
@@ -178,7 +178,8 @@ def _structure(source: Source) -> list[Finding]:
     return findings
 
 
-def _presence(items: dict[str, Item], there: dict[str, int]) -> list[Finding]:
+def presence(items: dict[str, Item], there: dict[str, int]) -> list[Finding]:
+    """Compare the items of a manifest with what is there, sizes by identifier."""
     findings = []
     for identifier, item in items.items():
         if identifier not in there:

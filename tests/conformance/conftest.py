@@ -71,3 +71,9 @@ def files(tmp_path: Path) -> Files:
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    """A folder that no audit has used yet."""
+    return tmp_path / "history"

@@ -66,6 +66,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             run("archive/archive-nightly", source_base_uri=f"file://{source}")
             run("inventory/inventory")
+            run("audit/audit-daily", history=str(tmp_path / "audits"), slices=1)
             run("retrieve/retrieve", datasets=["apples"], bucket=by_name, destination_base_uri=f"file://{back}")
             run("publish/publish", folder=str(files), name="pears", bucket=by_name)
 
@@ -77,5 +78,5 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
     assert "pears" in names
     assert (back / "apples").is_dir()
     bucket = rclone_bucket.bucket
-    assert {f"{flow}-{bucket}" for flow in ("archive", "inventory", "retrieve", "publish")} <= artifacts.keys()
+    assert {f"{flow}-{bucket}" for flow in ("archive", "audit", "inventory", "retrieve", "publish")} <= artifacts.keys()
     assert rclone_bucket.secret_access_key.get_secret_value() not in everything

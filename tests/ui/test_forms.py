@@ -94,6 +94,14 @@ FORMS = {
     ),
     "retrieve/retrieve": ("datasets", "Names, UUIDs or URIs", "destination_base_uri", "Dry run", "Datasets at once"),
     "inventory/inventory": ("The bucket to look into.", "with_tags", "one request for each dataset"),
+    "audit/audit-daily": (
+        "The bucket to audit. Nothing is written to it.",
+        "Folder that the worker can write",
+        "In how many days everything is read",
+        "File the report at",
+        "Slice to read",
+        "Datasets at once",
+    ),
     "publish/publish": ("folder", "Name of the new dataset", "README", "Tags", "Derived from", "Creator"),
 }
 

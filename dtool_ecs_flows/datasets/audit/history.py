@@ -1,0 +1,153 @@
+"""What audits remember: a folder of small files that are written once and never changed.
+
+    <history>/<bucket>/begun.json                   when the first audit began
+    <history>/<bucket>/datasets/<uuid>/<time>.json  one reading of one dataset, a `DatasetAudit`
+    <history>/<bucket>/runs/<time>.json             one run, an `AuditReport`
+
+Each file gets its name when it is whole, and no two are called the same, so any number of workers may write at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+from uuid import uuid4
+
+from pydantic import BaseModel, ValidationError
+
+from dtool_ecs_flows import layout
+from dtool_ecs_flows.errors import SettingsError
+from dtool_ecs_flows.models import AuditReport, DatasetAudit
+
+logger = logging.getLogger(__name__)
+
+Place = str | os.PathLike[str]
+"""A folder, as a path or as `file:///path`."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is remembered of one dataset."""
+
+    last_read: float | None = None
+    """When all of it was read last."""
+    last_read_ok: bool | None = None
+    last_try: float = 0.0
+    """When it was last tried to; 0 for never."""
+    name: str = ""
+
+
+class History:
+    """The history of one bucket. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._datasets = folder / "datasets"
+
+    def begun(self) -> float:
+        """Return when the first audit began: now, where this is the first."""
+        file = self._folder / "begun.json"
+        if not file.exists():
+            with suppress(FileExistsError):  # another worker was faster
+                _write(file, json.dumps({"begun": time.time()}))
+        try:
+            return float(json.loads(file.read_bytes())["begun"])
+        except (ValueError, TypeError, KeyError):
+            raise SettingsError(f"{file} is no file of an audit's history; delete it, and a new one is made") from None
+
+    def known(self) -> set[str]:
+        """Return the UUIDs of all datasets that were ever to be read."""
+        return {entry.name for entry in os.scandir(self._datasets) if layout.is_uuid(entry.name)}
+
+    def of(self, uuid: str) -> Past:
+        """Return what is remembered of a dataset. A file that cannot be read counts as not there, with a warning."""
+        tries = 0.0
+        for file in self._newest_first(uuid):
+            try:
+                entry = DatasetAudit.model_validate_json(file.read_bytes())
+            except (OSError, ValidationError) as error:
+                logger.warning(
+                    "left out of the history, because it cannot be read: %s (%s)", file, type(error).__name__
+                )
+                continue
+            tries = tries or entry.at
+            if entry.content_read:
+                return Past(entry.at, not entry.damage, tries, entry.name)
+        return Past(last_try=tries)
+
+    def _newest_first(self, uuid: str) -> list[Path]:
+        with suppress(FileNotFoundError):
+            names = sorted(name for name in os.listdir(self._datasets / uuid) if name.endswith(".json"))
+            return [self._datasets / uuid / name for name in reversed(names)]
+        return []
+
+    def remember(self, dataset: DatasetAudit) -> None:
+        """Keep what a reading of a dataset found."""
+        _write_new(self._datasets / dataset.uuid, dataset.at, dataset)
+
+    def remember_run(self, report: AuditReport) -> None:
+        """Keep the report of a run."""
+        _write_new(self._folder / "runs", report.begun, report)
+
+
+def open_history(place: Place, base_uri: str) -> History:
+    """Return the history of a bucket in this place; its folder is made where its parent is there.
+
+    Raises:
+        SettingsError: it is in the bucket that is audited, or is no folder.
+    """
+    bucket = layout.parse_uri(base_uri)[0]
+    text = os.fspath(place)
+    if not text:
+        raise SettingsError("an audit needs a folder for its history")
+    if "://" in text:
+        parts = urlsplit(text)
+        if parts.scheme == layout.SCHEME and layout.parse_uri(text)[0] == bucket:
+            raise SettingsError(f"the history {text} is in the bucket that is audited, which an audit never writes to")
+        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+            raise SettingsError(f"the history {text} is no folder of this machine; a report can be filed elsewhere")
+        text = url2pathname(parts.path)
+    root = Path(text).expanduser()
+    if not root.parent.is_dir():  # a disk that is not mounted, or a slip of the pen
+        raise SettingsError(f"there is no folder {root.parent} to keep the history {root.name!r} in")
+    folder = root / bucket
+    for needed in (folder / "datasets", folder / "runs"):
+        needed.mkdir(parents=True, exist_ok=True)
+    return History(folder)
+
+
+def _write_new(folder: Path, at: float, content: BaseModel) -> None:
+    folder.mkdir(exist_ok=True)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06d}Z"  # sorts by time
+    _write(folder / f"{stamp}-{uuid4().hex[:8]}.json", content.model_dump_json(indent=1))
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file whole, or not at all.
+
+    Raises:
+        FileExistsError: there is one of this name.
+    """
+    handle, unfinished = tempfile.mkstemp(prefix=".", suffix=".part", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as output:
+            output.write(text)
+            output.flush()
+            os.fsync(output.fileno())
+        try:
+            os.link(unfinished, file)  # unlike a renaming, it never replaces what another worker has written
+        except FileExistsError:
+            raise
+        except OSError:  # some network file systems have no links
+            os.rename(unfinished, file)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)

@@ -1,0 +1,34 @@
+"""Prefect tasks, one per operation on a whole dataset: names, retries, progress and stopping, nothing else.
+
+Each takes what its operation takes, with blocks (`buckets`) in place of `settings`, and returns the operation's report.
+
+- Retried is only what may work a little later (`is_transient`). The operation has tried for minutes before that.
+- A cancelled flow run stops the tasks that it submitted on threads; what is half there is resumed by the next run.
+- No task is cached: that a run once succeeded does not prove that the dataset is still there. Each is idempotent
+  but for `create_dataset`, which makes a new dataset every time. Prefect persists the result only of a task with a
+  cache policy: whoever wants either says `.with_options(persist_result=True, cache_policy=INPUTS - "buckets")`.
+- In `.map` wrap a block as `prefect.unmapped(bucket)`, since Prefect takes it for something to iterate over.
+"""
+
+from dtool_ecs_flows.tasks.audit import audit_dataset, look_at_bucket
+from dtool_ecs_flows.tasks.operations import (
+    copy_dataset,
+    create_dataset,
+    delete_dataset,
+    list_datasets,
+    verify_dataset,
+)
+from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
+
+__all__ = [
+    "Buckets",
+    "audit_dataset",
+    "copy_dataset",
+    "create_dataset",
+    "delete_dataset",
+    "is_transient",
+    "list_datasets",
+    "look_at_bucket",
+    "stops_with_flow",
+    "verify_dataset",
+]
