@@ -29,6 +29,7 @@ __all__ = [
     "NoSuchUploadError",
     "NotADatasetError",
     "PluginError",
+    "QuotaExceededError",
     "SettingsError",
     "StoppedError",
     "StoreError",
@@ -96,6 +97,10 @@ class AccessDeniedError(StoreError, PermissionError):
 
 class CredentialsError(StoreError, PermissionError):
     """The access key, its secret, the namespace or the clock is wrong."""
+
+
+class QuotaExceededError(StoreError):
+    """The bucket, or its owner, may not hold more: somebody has to raise the quota or to delete something."""
 
 
 class UnavailableError(StoreError, ConnectionError):

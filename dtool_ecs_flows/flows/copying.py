@@ -19,6 +19,7 @@ from dtool_ecs_flows.errors import (
     EcsFlowsError,
     NoSuchBucketError,
     NotADatasetError,
+    QuotaExceededError,
     SettingsError,
     TransferError,
 )
@@ -32,7 +33,7 @@ __all__ = ["MAX_AT_ONCE", "CopyOptions", "choose", "copy_all", "pool"]
 MAX_AT_ONCE = 32
 """Datasets that can be copied at once in one flow run: the size of its pool of threads."""
 
-CONCERNS_ALL = (SettingsError, CredentialsError, NoSuchBucketError)
+CONCERNS_ALL = (SettingsError, CredentialsError, NoSuchBucketError, QuotaExceededError)
 """Errors that the next dataset would meet too: what is not begun yet is not tried."""
 
 

@@ -34,8 +34,8 @@ moves bytes may take longer than `read_timeout`. So a larger copy is asked for o
 COPY_PART = 256 * 1024**2
 """Bytes of a part of a larger copy, or more where 10,000 parts would not hold the object."""
 
-READ_WHOLE = 8 * 1024**2
-"""Bytes; an object up to this size is taken from its answer in one piece."""
+READ_WHOLE = 1024**2
+"""Bytes; an object up to this size is taken from its answer in one piece, during which no stop is heard."""
 
 LOOK_FIRST = 64 * 1024**2
 """Bytes; before memory is taken for more, the object is looked at: a manifest can say any size."""

@@ -27,6 +27,7 @@ from dtool_ecs_flows.errors import (
     NoSuchBucketError,
     NoSuchKeyError,
     NoSuchUploadError,
+    QuotaExceededError,
     StoreError,
     UnavailableError,
 )
@@ -65,6 +66,7 @@ _CREDENTIAL_CODES = frozenset(
         "SignatureDoesNotMatch",
     }
 )
+_QUOTA_CODE = "QuotaExceeded"  # of a RADOS Gateway, with status 403; other stores have words of their own
 _ACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "GetObject": "s3:GetObject",
@@ -222,20 +224,29 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
             f"(from {settings.origin('secret_access_key')})"
             + ("" if settings.namespace else ", or set the namespace if the user belongs to one")
         )
-    if code in ("AccessDenied", "403") or status == 403:
-        action = _ACTIONS.get(operation, operation)
-        return AccessDeniedError(
-            f"{said}: the policy of bucket {settings.bucket!r} does not allow {action} on key {key!r} to the user "
-            f"of the access key from {settings.origin('access_key_id')}; if it allows a prefix only, set "
-            f"DTOOL_ECS_DATASET_PREFIX_{settings.bucket} to it (now {settings.dataset_prefix!r}, from "
-            f"{settings.origin('dataset_prefix')})"
-        )
+    if code in ("AccessDenied", "403", _QUOTA_CODE) or status == 403:
+        return _denied(settings, operation, key, said, quota=code == _QUOTA_CODE)
     if code in _TRANSIENT_CODES or (status >= 500 and status != 501) or status == 429:  # 501: not implemented
         return UnavailableError(f"{said} (status {status})")
     if code == "PreconditionFailed" or (status == 412 and operation == "PutObject"):
         return AlreadyExistsError(f"{where}: the key exists")
     message = str(response.get("Error", {}).get("Message") or "")
     return StoreError(f"{said} {message}".rstrip() + f" (status {status})")
+
+
+def _denied(settings: BucketSettings, operation: str, key: str, said: str, *, quota: bool) -> StoreError:
+    if quota:
+        return QuotaExceededError(
+            f"{said}: bucket {settings.bucket!r} or its owner may not hold more; delete what is not needed, or ask its "
+            "administrator to raise the quota; the same call then does the rest"
+        )
+    action = _ACTIONS.get(operation, operation)
+    return AccessDeniedError(
+        f"{said}: the policy of bucket {settings.bucket!r} does not allow {action} on key {key!r} to the user "
+        f"of the access key from {settings.origin('access_key_id')}; if it allows a prefix only, set "
+        f"DTOOL_ECS_DATASET_PREFIX_{settings.bucket} to it (now {settings.dataset_prefix!r}, from "
+        f"{settings.origin('dataset_prefix')})"
+    )
 
 
 def _skew(response: dict[str, Any]) -> str:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 FAILURES = (BaseError, OSError, ValueError)
 """What a request in the fast lane may raise."""
 
-CHUNK = 1024**2
-"""Bytes of a larger answer that are handed on at a time."""
+CHUNK = 256 * 1024
+"""Bytes of a larger answer that are handed on at a time; between two of them a stop is heard."""
 
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+from dtool_ecs_flows.store.failures import check_stop
 from dtool_ecs_flows.store.fast import CHUNK
 
 
@@ -30,7 +31,8 @@ class Flow:
         self._ask()
 
     def hand_on(self, chunk: Any) -> None:
-        """Hand on what came next."""
+        """Hand on what came next, unless the caller was asked to stop: over a slow network the rest takes long."""
+        check_stop()
         chunk = memoryview(chunk)[: self.left]
         try:
             self._take(chunk)

@@ -68,6 +68,8 @@ def stops_with_flow() -> Iterator[None]:
         yield
     except (TerminationSignal, KeyboardInterrupt):
         event.set()
+        if FlowRunContext.get() is not None:
+            get_run_logger().warning("Asked to stop: no new request is made, those under way end")
         raise
     finally:
         _stopped.reset(token)

@@ -12,7 +12,7 @@ import dtoolcore
 import pytest
 from pydantic import SecretStr
 
-from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, transfer
+from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, transfer, verify_dataset
 from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
 from tests.conformance.helpers import changed, environment
 from tests.conftest import new_bucket
@@ -127,6 +127,7 @@ def test_a_dataset_with_no_item_is_a_dataset(bucket: BucketSettings, tmp_path: P
 
     assert everything(back.uri) == everything(source)
     assert there.items == there.bytes == there.copied_items == 0
+    assert verify_dataset(there.uri, settings=bucket).findings == ()
     assert Raw(bucket).is_frozen(there.uuid)
 
 

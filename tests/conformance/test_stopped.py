@@ -1,18 +1,19 @@
-"""A stop while nothing works: heard between the last item and the freeze, too."""
+"""A stop while nothing works, or works slowly: heard between the last item and the freeze, too."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets
+from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.errors import StoppedError
 from tests.conformance.helpers import changed
-from tests.independent import disk_dataset, everything
+from tests.independent import MIB, disk_dataset, everything, noise
 from tests.proxy import Answer, proxied
 from tests.servers import S3Server
 
@@ -54,3 +55,40 @@ def test_a_stop_is_heard_after_the_last_item(
         (tmp_path / "out").mkdir()
         back = copy_dataset(again.uri, str(tmp_path / "out"), settings=rclone_bucket)
         assert everything(back.uri) == everything(source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [6 * MIB, 20 * MIB], ids=["one request", "ranges"])
+@pytest.mark.parametrize("name", ["copy", "verify"])
+def test_a_stop_is_heard_in_the_middle_of_a_slow_download(
+    rclone: S3Server, rclone_bucket: BucketSettings, tmp_path: Path, *, name: str, size: int
+) -> None:
+    """The rest of an answer that comes over a slow network is not waited for, and no part of a file stays."""
+    source, stop, out = disk_dataset(tmp_path / "in", {"file": noise(size)}), threading.Event(), tmp_path / "out"
+    out.mkdir()
+    uri = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket).uri
+    asked: list[float] = []
+
+    def ask() -> None:
+        while not proxy.seen("GetObject", key="*/data/*"):
+            time.sleep(0.05)
+        time.sleep(1)
+        asked.append(time.monotonic())
+        stop.set()
+
+    with proxied(rclone) as proxy:
+        through = changed(rclone_bucket, endpoint=proxy.endpoint)
+        proxy.on("GetObject", key="*/data/*").trickle(0.15, step=32 * 1024)
+        options: dict[str, Any] = {"settings": through, "stop": stop}
+        operations: dict[str, Callable[[], object]] = {
+            "copy": lambda: copy_dataset(uri, str(out), **options),
+            "verify": lambda: verify_dataset(uri, **options),
+        }
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with pytest.raises(StoppedError):
+            operations[name]()
+        assert time.monotonic() - asked[0] < 5
+        asking.join()
+
+    assert [path for path in out.rglob("*") if path.name == "file" or path.name.startswith("part-")] == []

@@ -15,7 +15,7 @@ from tests.conformance.helpers import environment
 from tests.independent import MIB, Raw, everything, identifier, noise
 from tests.proxy import Proxy
 
-LARGE = 9 * MIB  # two parts
+LARGE = 17 * MIB  # two parts
 ITEMS = {"large": noise(LARGE), **{f"item {number}": noise(1000 + number, number) for number in range(8)}}
 ONE_OF_THEM = f"*/data/{identifier('item 3')}"
 LARGE_ONE = f"*/data/{identifier('large')}"
@@ -68,10 +68,10 @@ class Site:
             "protodataset"
         ]
 
-    def start_copy(self) -> subprocess.Popen[str]:
-        """Start a process that copies the dataset in, through the proxy."""
+    def start_copy(self, source: str = "", to: str = "") -> subprocess.Popen[str]:
+        """Start a process that copies through the proxy, by default the dataset into the bucket."""
         return subprocess.Popen(
-            [sys.executable, "-c", COPY, self.source, self.through.base_uri],
+            [sys.executable, "-c", COPY, source or self.source, to or self.through.base_uri],
             env={**os.environ, **environment(self.through)},
             stderr=subprocess.PIPE,
             text=True,

@@ -17,14 +17,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SAVE_BLOCK = """
 import json, sys
 from dtool_ecs_flows.blocks import EcsBucket
-EcsBucket(**json.loads(sys.argv[1])).save("archive")
+EcsBucket(**json.loads(sys.argv[1])).save(sys.argv[2], overwrite=True)
 """
 
 
-def save_block(site: Site, settings: BucketSettings) -> None:
+def save_block(site: Site, settings: BucketSettings, name: str = "archive") -> None:
     values = settings.model_dump(mode="json", exclude={"cache_directory", "publish_expiry"})
     values["secret_access_key"] = settings.secret_access_key.get_secret_value()
-    site.run("python", "-c", SAVE_BLOCK, json.dumps(values))
+    site.run("python", "-c", SAVE_BLOCK, json.dumps(values), name)
 
 
 def ask(site: Site, path: str, body: dict[str, Any] | None = None) -> Any:

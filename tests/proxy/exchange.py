@@ -71,7 +71,9 @@ class Connection:
                 return
             server.write(data)
 
-    def pass_answer(self, *, most: int | None = None, change: Change | None = None, pause: float = 0) -> None:
+    def pass_answer(
+        self, *, most: int | None = None, change: Change | None = None, pause: float = 0, step: int = 1
+    ) -> None:
         head = self._answer()
         ecs = self._proxy.ecs
         rewrite = ecs.answers(self.request) if ecs else None
@@ -85,7 +87,7 @@ class Connection:
             head = head.replace("date", self._proxy.date())
         self.client.write(head.raw)
         for data in _shaped(body, most, change):
-            for piece in [bytes([byte]) for byte in data] if pause else [data]:
+            for piece in [data[at : at + step] for at in range(0, len(data), step)] if pause else [data]:
                 self.client.write(piece)
                 self.wait(pause)
         if head.headers.get("connection", "").lower() == "close":

@@ -29,8 +29,10 @@ class Exchange(Protocol):
     def pass_request(self, *, most: int | None = None, change: Change | None = None) -> None:
         """Pass the request on, at most so many bytes of its body."""
 
-    def pass_answer(self, *, most: int | None = None, change: Change | None = None, pause: float = 0) -> None:
-        """Pass the answer back, at most so many bytes of its body; with a pause (seconds), a byte at a time."""
+    def pass_answer(
+        self, *, most: int | None = None, change: Change | None = None, pause: float = 0, step: int = 1
+    ) -> None:
+        """Pass the answer back, at most so many bytes of its body; with a pause (seconds), `step` bytes at a time."""
 
     def edit_head(self, edit: Callable[[Head], Head]) -> None:
         """Have the request go on with another head."""
@@ -186,14 +188,14 @@ class Rule:
 
         return self._set(f"delayed by {seconds} s", fault)
 
-    def trickle(self, pause: float) -> Rule:
-        """Pass the answer's body byte by byte, with a pause (seconds) after each."""
+    def trickle(self, pause: float, *, step: int = 1) -> Rule:
+        """Pass the answer's body so many bytes at a time, with a pause (seconds) after each."""
 
         def fault(exchange: Exchange) -> None:
             exchange.pass_request()
-            exchange.pass_answer(pause=pause)
+            exchange.pass_answer(pause=pause, step=step)
 
-        return self._set(f"answer trickled, {pause} s a byte", fault)
+        return self._set(f"answer trickled, {step} B in {pause} s", fault)
 
     # --- damage ---
 

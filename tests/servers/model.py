@@ -79,11 +79,13 @@ class S3Server:
         """
         if "policy" not in self.capabilities:
             raise NotImplementedError(f"{self.name} has one user only")
-        subprocess.run(
-            ["radosgw-admin", "user", "create", f"--uid={uid}", f"--display-name={uid}",
-             f"--access-key={access_key_id}", f"--secret={secret_access_key}"],
-            check=True, capture_output=True, env={**os.environ, "CEPH_CONF": str(self.directory / "ceph.conf")},
-        )  # fmt: skip  # one argument a line would hide the command
+        keys = (f"--access-key={access_key_id}", f"--secret={secret_access_key}")
+        self.administer("user", "create", f"--uid={uid}", f"--display-name={uid}", *keys)
+
+    def administer(self, *words: str) -> None:
+        """Run `radosgw-admin`, on a RADOS Gateway."""
+        environment = {**os.environ, "CEPH_CONF": str(self.directory / "ceph.conf")}
+        subprocess.run(["radosgw-admin", *words], check=True, capture_output=True, env=environment)
 
     def to_json(self) -> str:
         """One line, from which `from_json` makes an equal object."""

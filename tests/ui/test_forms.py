@@ -14,6 +14,7 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, create_dataset
 from tests.conftest import new_bucket
+from tests.flows.cancelling import SOON, large_copy
 from tests.flows.site import ROOT, Site, prefect_site
 from tests.flows.test_deployments import ask, save_block
 from tests.servers import S3Server
@@ -181,3 +182,21 @@ def test_an_archive_leaves_a_report_that_reads_well(site: Site, page: Page, tmp_
     expect(page.get_by_text("sound").first).to_be_visible()
     keep(page, "archive-report-v1")
     assert not dialogs
+
+
+def test_row_23_the_cancel_button(site: Site, page: Page, rclone: S3Server, tmp_path: Path) -> None:
+    """Somebody cancels a large copy on the page of its run: it stops within seconds, and the page says Cancelled."""
+    with large_copy(site, rclone, tmp_path) as copy:
+        page.goto(f"{site.url}/v2/runs/flow-run/{copy.run}")
+        expect(page.get_by_text("Running").first).to_be_visible()
+        keep(page, "cancel-before")
+        page.get_by_role("button", name="Open menu").last.click()
+        page.get_by_role("menuitem", name="Cancel").click()
+        keep(page, "cancel-asked")
+        page.get_by_role("button", name="Cancel Flow Run").click()
+
+        assert copy.outcome() == "Cancelled"
+        expect(page.get_by_text("Cancelled").first).to_be_visible()
+        keep(page, "cancelled")
+        assert copy.seconds_to_stop() < SOON
+        copy.finish()

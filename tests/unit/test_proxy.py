@@ -238,7 +238,7 @@ class TestFaults:
         proxy.on("GET", nth=2).delay(0.001)
         assert get() == get() == b"abc"
         assert [request.fault for request in proxy.seen("GET")] == [
-            "answer trickled, 0.001 s a byte",
+            "answer trickled, 1 B in 0.001 s",
             "delayed by 0.001 s",
         ]
 
