@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import click
 
-from dtool_ecs_flows.cli import blocks, copy, ends, ls, verify
+from dtool_ecs_flows.cli import blocks, copy, doctor, ends, ls, verify
 
 __all__ = ["COMMANDS", "main"]
 
@@ -19,6 +19,7 @@ COMMANDS: tuple[click.Command, ...] = (
     copy.copy,
     ls.ls,
     verify.verify,
+    doctor.doctor,
     blocks.blocks,
 )
 """The commands, in the order of the help."""
