@@ -16,14 +16,24 @@ GROUP = "dtool.storage_brokers"
 """The entry points that dtoolcore looks at."""
 
 
-def warn_of_others(scheme: str, class_name: str) -> None:
-    """Say so where more than one installed package provides a scheme, whose broker here has this name."""
-    providers = {
+def serving(scheme: str, class_name: str) -> dict[str, str]:
+    """Return the brokers that serve a scheme, as `module:class`, each with its package; dtoolcore takes the last.
+
+    Args:
+        scheme: of the URIs.
+        class_name: what the broker of this package is called.
+    """
+    return {
         entry.value: _package(entry)
         for entry in entry_points(group=GROUP)
         # dtool-ecs names its entry after the class. Loading them all would tell, and would load what is broken too.
         if entry.name == scheme or entry.attr == class_name
     }
+
+
+def warn_of_others(scheme: str, class_name: str) -> None:
+    """Say so where more than one installed package provides a scheme, whose broker here has this name."""
+    providers = serving(scheme, class_name)
     if len(providers) > 1:
         names = list(providers.values())
         message = (
@@ -31,6 +41,23 @@ def warn_of_others(scheme: str, class_name: str) -> None:
             "Uninstall all but one"
         )
         warnings.warn(message, stacklevel=2)
+
+
+def check(uri: str) -> None:
+    """Load all plugins, as dtoolcore does when it looks one up.
+
+    Raises:
+        PluginError: a plugin, for whichever scheme, cannot be imported; a message for who opens `uri`.
+    """
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as reason:
+            raise PluginError(
+                f"the dtool plugin {entry.name!r} of the package {_package(entry)} ({entry.value}) cannot be "
+                f"imported, and with it dtoolcore opens no dataset, of {uri} or any other place: mend or uninstall "
+                f"it. {type(reason).__name__}: {reason}"
+            ) from reason
 
 
 @contextmanager
@@ -44,15 +71,7 @@ def looked_up(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for entry in entry_points(group=GROUP):
-            try:
-                entry.load()
-            except Exception as reason:  # noqa: BLE001  # whatever an import runs into
-                raise PluginError(
-                    f"the dtool plugin {entry.name!r} of the package {_package(entry)} ({entry.value}) cannot be "
-                    f"imported, and with it dtoolcore opens no dataset, of {uri} or any other place: mend or uninstall "
-                    f"it. {type(reason).__name__}: {reason}"
-                ) from error
+        check(uri)
         if isinstance(error, KeyError):
             raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {error}") from None
         raise

@@ -23,7 +23,7 @@ from prefect import flow
 
 from dtool_ecs_flows import BucketSettings, create_dataset, datasets
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.cli import main
+from dtool_ecs_flows.cli import ends, main
 from dtool_ecs_flows.datasets.behind import BEHIND
 from dtool_ecs_flows.layout import MAX_HANDLE_BYTES
 from dtool_ecs_flows.settings.sources import _KEYS
@@ -209,6 +209,7 @@ def check_nothing(_: list[str]) -> None:
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "dtool-ecs-flows": check_own_command,
+    "decs": check_own_command,
     "prefect": check_prefect,
     "make": check_make,
     "pip": check_pip,
@@ -266,6 +267,12 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
             assert default == "dtool's own"
         else:
             assert default == {"": "none", "None": "none", "True": "true"}.get(str(field.default), str(field.default))
+
+
+def test_the_table_of_exit_statuses_is_that_of_the_code() -> None:
+    """A script that goes by the README is not misled."""
+    (table,) = [table for table in tables(README) if table[0][0] == "status"]
+    assert {int(status): meaning for status, meaning in table[1:]} == ends.STATUSES
 
 
 def test_the_module_map_is_that_of_the_package() -> None:

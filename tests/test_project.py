@@ -96,6 +96,7 @@ def test_dtool_prefect_and_a_shell_find_the_package(wheel: zipfile.ZipFile) -> N
     assert {
         "[console_scripts]",
         "dtool-ecs-flows = dtool_ecs_flows.cli:main",
+        "decs = dtool_ecs_flows.cli:main",
         "[dtool.storage_brokers]",
         "ecs = dtool_ecs_flows.broker:ECSStorageBroker",
         "[prefect.collections]",

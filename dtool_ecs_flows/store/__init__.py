@@ -13,6 +13,7 @@ Contract, for every method of `Store`:
 """
 
 from dtool_ecs_flows.store.bucket import COPY_PART, COPY_TRIED_ONCE_ABOVE, MULTIPART_COPY_ABOVE, Store, open_store
+from dtool_ecs_flows.store.client import trusted
 from dtool_ecs_flows.store.failures import heed
 from dtool_ecs_flows.store.multipart import Part
 from dtool_ecs_flows.store.objects import (
@@ -42,4 +43,5 @@ __all__ = [
     "heed",
     "is_md5",
     "open_store",
+    "trusted",
 ]

@@ -195,6 +195,29 @@ class Store(Uploads):
                 raise StoreError(f"listing {self.bucket}/{prefix} at {self.settings.endpoint} never ends")
             seen |= marks
 
+    # --- about the bucket ---
+
+    def ahead(self) -> float:
+        """Return by how many seconds the store's clock is ahead of this computer's; asks for one page of one key.
+
+        Raises:
+            StoreError: also where the answer names no time.
+        """
+
+        def read(response: dict[str, Any]) -> float:
+            response["IsTruncated"]  # which a listing has, and the page of a web server has not
+            return failures.seconds_ahead(response)
+
+        return self._call("ListObjectsV2", "", {"Prefix": "", "MaxKeys": 1}, read)
+
+    def versioning(self) -> str:
+        """Return `Enabled`, `Suspended`, or nothing for a bucket that keeps no old versions.
+
+        Raises:
+            AccessDeniedError: the policy does not allow to ask, as that of `docs/access-policy.md` does not.
+        """
+        return self._call("GetBucketVersioning", "", {}, lambda response: str(response.get("Status", "")))
+
     # --- writing ---
 
     def put(self, key: str, body: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import botocore
+import botocore.httpsession
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
@@ -42,6 +43,13 @@ def build(settings: BucketSettings) -> Any:
             lambda params, **_: params["headers"].__setitem__("x-emc-namespace", settings.namespace),
         )
     return client
+
+
+def trusted(settings: BucketSettings) -> str:
+    """Return the file with the certificates that a server's is checked against; nothing where none is checked."""
+    if not settings.verify_tls:
+        return ""
+    return settings.ca_bundle or str(botocore.httpsession.get_cert_path(verify=True))
 
 
 def build_unsigned(settings: BucketSettings) -> Any:

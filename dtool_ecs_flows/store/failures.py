@@ -5,7 +5,6 @@ botocore's errors are translated here and nowhere else. There is one owner of re
 
 from __future__ import annotations
 
-import datetime as dt
 import email.utils
 import logging
 import re
@@ -84,6 +83,7 @@ _ACTIONS: Mapping[str, str] = MappingProxyType(
         "DeleteObject": "s3:DeleteObject",
         "DeleteObjects": "s3:DeleteObject",
         "PutObjectAcl": "s3:PutObjectAcl",
+        "GetBucketVersioning": "s3:GetBucketVersioning",
     }
 )
 
@@ -249,12 +249,23 @@ def _denied(settings: BucketSettings, operation: str, key: str, said: str, *, qu
     )
 
 
-def _skew(response: dict[str, Any]) -> str:
-    """Tell how far this clock is from the store's, by the Date header of its answer."""
-    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+def seconds_ahead(response: dict[str, Any]) -> float:
+    """Return by how many seconds the store's clock is ahead of this one, by the Date header of its answer.
+
+    Raises:
+        KeyError: there is no date in it.
+    """
+    told = response["ResponseMetadata"]["HTTPHeaders"]["date"]
     try:
-        theirs = email.utils.parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError):
+        theirs = email.utils.parsedate_to_datetime(told)
+    except ValueError:
+        raise KeyError("date") from None
+    return theirs.timestamp() - time.time()
+
+
+def _skew(response: dict[str, Any]) -> str:
+    """Tell how far this clock is from the store's."""
+    try:
+        return f"{-seconds_ahead(response):+.0f} s"
+    except KeyError:
         return "more than the store allows"
-    offset = dt.datetime.now(dt.timezone.utc) - theirs
-    return f"{offset.total_seconds():+.0f} s"

@@ -91,13 +91,20 @@ class Uploads(Requests):
         that is so only where the policy does not allow it.
         """
         try:
-            self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, _nothing)
-        except NoSuchUploadError:
-            pass
+            self.abort(key, upload)
         except StoreError as error:
             if raising and not isinstance(error, AccessDeniedError):
                 raise
             logger.warning("unfinished parts of %s/%s stay in the store: %s", self.bucket, visible(key), error)
+
+    def abort(self, key: str, upload: str) -> None:
+        """Throw the parts of an upload away; one that is not there any more is no error.
+
+        Raises:
+            AccessDeniedError: the policy does not allow it.
+        """
+        with suppress(NoSuchUploadError):
+            self._call("AbortMultipartUpload", key, {"Key": key, "UploadId": upload}, _nothing)
 
     def uploads(self, prefix: str, *, once: bool = False) -> list[tuple[str, str]]:
         """Return `(key, upload id)` of unfinished multipart uploads below a prefix, of each key the oldest first.

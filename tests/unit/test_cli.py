@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,27 +45,6 @@ def run_apart(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 
 class TestAtATerminal:
-    def test_help_comes_at_once(self) -> None:
-        """Nobody waits for Prefect, for an S3 client or for pydantic to be told how the command is called."""
-        heavy = ("prefect", "boto3", "obstore", "pydantic", "pydantic_settings")
-        program = (
-            "import sys, dtool_ecs_flows.cli\n"
-            f"print([name for name in {heavy} if name in sys.modules])\n"
-            "dtool_ecs_flows.cli.main(['--help'])"
-        )
-        took = []
-        for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            assert done.stdout.startswith("[]\nUsage:")
-            took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-            if took[-1] < 0.3:
-                return
-        # Processor time: the clock would measure what else the machine does. It too is longer when modules are
-        # compiled, and where others share the caches: what is slow by itself is so each time.
-        pytest.fail(f"{took} seconds")
-
     def test_it_is_installed_under_its_name(self) -> None:
         """The package brings the command, and the command tells the package's version."""
         command = os.path.join(os.path.dirname(sys.executable), "dtool-ecs-flows")
@@ -145,7 +123,7 @@ class TestWhatWouldBeImported:
 
         result = run("blocks", "import", "--dry-run")
 
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert result.stdout == ""
         assert "'my-bucket' and 'my.bucket' would both become block 'my-bucket'" in result.stderr
         assert run("blocks", "import", "--dry-run", "--bucket", "my.bucket").exit_code == 0
@@ -158,7 +136,7 @@ class TestWhatWouldBeImported:
 
         result = run("blocks", "import")
 
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert result.stderr == (
             f"Error: {machine.config} holds no bucket, or is not there; name another file with --config\n"
         )
@@ -169,7 +147,7 @@ class TestWhatWouldBeImported:
 
         done = run_apart("blocks", "import")
 
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"Error: {machine.config} is not JSON: ")
         assert done.stderr.count("\n") == 1
         assert SECRET not in done.stderr

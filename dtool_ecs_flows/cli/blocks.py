@@ -1,55 +1,20 @@
-"""The command of a person at a terminal: `dtool-ecs-flows`.
-
-Exit status: 0 all done, 1 something failed, 2 the command line is wrong. Prefect is imported inside of the commands
-that need it, because its import takes longer than a person waits for `--help`.
-"""
+"""`blocks`: the settings of buckets as blocks on a Prefect server."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
+from dtool_ecs_flows.cli.ends import said
 
 if TYPE_CHECKING:
     from dtool_ecs_flows.blocks import EcsBucket
 
-__all__ = ["main"]
 
-
-class _Group(click.Group):
-    """Shows our errors and warnings as one line on stderr."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            try:
-                return super().invoke(ctx)
-            except EcsFlowsError as error:
-                message = _one_line(error)
-        # Raised out here: no traceback, and nothing chained to it.
-        raise click.ClickException(message)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dtool-ecs-flows", prog_name="dtool-ecs-flows")
-def main() -> None:
-    """Move dtool datasets into and out of ECS buckets with Prefect."""
-
-
-@main.group()
+@click.group()
 def blocks() -> None:
     """Keep the settings of buckets as blocks on a Prefect server."""
 
@@ -84,6 +49,7 @@ def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, 
     run again.
     """
     # Before Prefect is imported: what is wrong with the file is said at once.
+    from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
     from dtool_ecs_flows.settings import configured_buckets, dtool_json_path
 
     path = dtool_json_path(config_path)
@@ -104,7 +70,7 @@ def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, 
             done = "would be saved as" if dry_run else _save(block, name, overwrite=overwrite)
         except EcsFlowsError as error:  # one bucket must not stop the others
             failed += 1
-            click.echo(f"Error: bucket {bucket}: {_one_line(error)}", err=True)
+            click.echo(f"Error: bucket {bucket}: {said(error)}", err=True)
         else:
             click.echo(f"bucket {bucket} at {block.endpoint}: {done} block {_document(name)}")
     if failed:
@@ -115,6 +81,8 @@ def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, 
 
 def _save(block: EcsBucket, name: str, *, overwrite: bool) -> str:
     """Save a block unless that would change one that the user did not mean; return what was done."""
+    from dtool_ecs_flows.errors import SettingsError
+
     with _server_errors():
         saved = _load(name)
         if saved is None:
@@ -143,6 +111,8 @@ def _load(name: str) -> EcsBucket | None:
         return None
     except RuntimeError:
         message = f"block {_document(name)} holds values that cannot be read; delete it first"
+    from dtool_ecs_flows.errors import SettingsError
+
     raise SettingsError(message)
 
 
@@ -168,15 +138,13 @@ def _server_errors() -> Iterator[None]:
     import httpx
     from prefect.exceptions import PrefectException
 
+    from dtool_ecs_flows.errors import EcsFlowsError
+
     try:
         yield
         return
     except httpx.HTTPStatusError as error:
         message = f"{error.response.status_code} {error.response.reason_phrase}"
     except (httpx.HTTPError, PrefectException) as error:
-        message = _one_line(error)
+        message = said(error)
     raise EcsFlowsError(f"the Prefect server, {_server()}, did not do it: {message}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,65 @@
+"""What a command prints: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dtool_ecs_flows.words import visible
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+"""The option of each command that reports something."""
+
+
+def terminal() -> Console | None:
+    """Return the terminal that standard output is; None where it is none, and lines are not cut to a width."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return None if console.is_dumb_terminal else console
+
+
+def json(report: BaseModel | dict[str, Any]) -> None:
+    """Print a report as one line of JSON."""
+    if isinstance(report, dict):
+        import json
+
+        click.echo(json.dumps(report))
+    else:
+        click.echo(report.model_dump_json())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence[str] = ()) -> None:
+    """Print a table; names in it come from strangers.
+
+    Args:
+        head: the names of its columns.
+        rows: texts, one for each column.
+        whole: columns that are never folded, however narrow the terminal is.
+    """
+    cells = [[visible(text) for text in row] for row in rows]
+    console = terminal()
+    if console is None:
+        widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
+        for row in [[name.upper() for name in head], *cells]:
+            click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        drawn.add_column(name, no_wrap=name in whole, overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(text) for text in row))
+    console.print(drawn)
