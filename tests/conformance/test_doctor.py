@@ -18,7 +18,7 @@ from dtool_ecs_flows.doctor import Diagnosis, Step
 from tests.conformance.helpers import changed, environment
 from tests.independent import Raw, bucket_dataset
 from tests.policies import as_user, set_policy
-from tests.proxy import Answer, Proxy, Request, proxied
+from tests.proxy import Answer, Proxy, Request, StrictEcs, proxied
 from tests.servers import S3Server
 
 Examine = Callable[..., dict[str, Step]]
@@ -35,6 +35,7 @@ def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
 
     def examine(settings: BucketSettings, *options: str, status: int = 0) -> dict[str, Step]:
         more = {"DATASET_PREFIX": settings.dataset_prefix, "VERIFY_TLS": str(settings.verify_tls).lower()}
+        more |= {"NAMESPACE": settings.namespace} if settings.namespace else {}
         variables = {f"DTOOL_ECS_{key}_{settings.bucket}": value for key, value in more.items()}
         for key, value in {**environment(settings), **variables}.items():
             monkeypatch.setenv(key, value)
@@ -106,6 +107,15 @@ def test_a_store_that_knows_less(rclone_bucket: BucketSettings, examine: Examine
     assert Raw(rclone_bucket).listed() == []
 
 
+def test_what_ecs_refuses_is_not_asked(rgw: S3Server, rgw_bucket: BucketSettings, examine: Examine) -> None:
+    """All is well there, too, as far as its documentation goes."""
+    with proxied(rgw, ecs=StrictEcs()) as strict:
+        steps = examine(changed(rgw_bucket, endpoint=strict.endpoint))
+
+        assert states(steps, "ok") == set(steps) - {"TLS"}
+        assert strict.refused == []
+
+
 def test_what_is_there_is_left_alone(rgw_bucket: BucketSettings, examine: Examine) -> None:
     """No object of a dataset in the bucket is written or removed, and an upload that is under way is told of."""
     raw = Raw(rgw_bucket)
@@ -159,6 +169,14 @@ def test_settings_that_are_missing(
     assert "DTOOL_ECS_ENDPOINT_unknown" in result.stdout
     assert "dtool config ecs endpoint unknown" in result.stdout
     assert "skipped  endpoint, TLS, namespace" in result.stdout
+
+
+def test_a_namespace_is_told(behind: BucketSettings, proxy: Proxy, examine: Examine) -> None:
+    """It is sent with each request, and named with what it costs."""
+    steps = examine(changed(behind, namespace="finance"), "--read-only")
+
+    assert "'finance' is sent as x-emc-namespace" in steps["namespace"].found
+    assert {request.headers["x-emc-namespace"] for request in proxy.requests} == {"finance"}
 
 
 class TestPolicy:
