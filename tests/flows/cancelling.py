@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ SOON = 5.0
 """Seconds, by the flow's own clock, from when it hears of the end to when the operation has ended."""
 PATIENCE = 180.0
 
+LINE = re.compile(r"^([\d:]+\.\d+) \|.* - (Asked|Stopped)(?: to stop)?: ", re.MULTILINE)
 ENDS = ("CANCELLED", "CRASHED", "FAILED", "COMPLETED")
 
 
@@ -37,6 +38,8 @@ class LargeCopy:
     source: str
     bucket: BucketSettings
     proxy: Proxy
+    begun: int
+    """Where in the worker's log it begins."""
 
     def record(self) -> Any:
         """The flow run, as Prefect has it on record."""
@@ -55,15 +58,17 @@ class LargeCopy:
         return any(request.status == 200 for request in self.proxy.seen(what, key=key))
 
     def seconds_to_stop(self) -> float:
-        """How long the operation went on after the flow had heard that it should stop, by the times of its logs."""
+        """How long the operation went on after the flow had heard that it should stop, by the times of their lines.
+
+        They are what the worker prints: a process that SIGTERM ends may not have sent its last lines to Prefect.
+        """
         until = time.monotonic() + PATIENCE
         while True:
-            logs = ask(self.site, "logs/filter", {"logs": {"flow_run_id": {"any_": [self.run]}}, "limit": 200})
-            told = {each["message"].partition(":")[0]: each["timestamp"].replace("Z", "+00:00") for each in logs}
-            if {"Asked to stop", "Stopped"} <= told.keys():
-                asked, stopped = (dt.datetime.fromisoformat(told[text]) for text in ("Asked to stop", "Stopped"))
-                return (stopped - asked).total_seconds()
-            assert time.monotonic() < until, told
+            said = worker_says(self.site)[self.begun :]
+            told = {text: moment for moment, text in LINE.findall(said)}
+            if len(told) == 2:
+                return (seconds(told["Stopped"]) - seconds(told["Asked"])) % (24 * 3600)
+            assert time.monotonic() < until, said
             time.sleep(0.5)
 
     def finish(self) -> None:
@@ -85,6 +90,17 @@ class LargeCopy:
         assert raw.is_frozen(again.uuid)
 
 
+def seconds(moment: str) -> float:
+    """The seconds of a day that a moment such as 12:34:56.789 stands for."""
+    hours, minutes, rest = moment.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+
+
+def worker_says(site: Site) -> str:
+    """What the site's worker, and the flow runs in it, have printed."""
+    return (site.folder / "worker.log").read_text("utf-8")
+
+
 @contextmanager
 def large_copy(site: Site, server: S3Server, folder: Path) -> Iterator[LargeCopy]:
     """Have a worker of this site begin a copy that would take more than a minute, by the limit of its block."""
@@ -102,8 +118,9 @@ def large_copy(site: Site, server: S3Server, folder: Path) -> Iterator[LargeCopy
         deployment = ask(site, "deployments/name/archive/archive-now")["id"]
         block = {"$ref": {"block_document_slug": "ecs-bucket/slow"}}
         parameters = {"source_base_uri": f"file://{source}", "bucket": block}
+        begun = len(worker_says(site))
         run = ask(site, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
-        copy = LargeCopy(site, run, f"file://{source}", bucket, proxy)
+        copy = LargeCopy(site, run, f"file://{source}", bucket, proxy, begun)
         until = time.monotonic() + PATIENCE
         while not (copy.has_sent("UploadPart") and copy.has_sent("PutObject", key="*/data/*")):
             assert time.monotonic() < until, copy.record()["state"]
