@@ -58,7 +58,8 @@ class Flow:
                     return
 
     def _ask(self) -> None:
-        self.params["Range"] = byte_range(self._offset, self.left)
+        if self.left < self._size:  # the whole is asked for without, as from a server that knows no ranges
+            self.params["Range"] = byte_range(self._offset, self.left)
 
 
 def byte_range(offset: int, length: int) -> str:
