@@ -5,6 +5,7 @@ PYTHONS ?= 3.11 3.12 3.13
 DATA ?=
 BENCH ?=
 UV ?= uv
+SOAK_MINUTES ?= 60
 # The oldest of all that is promised: this Python, and the dtoolcore that `dtool`, the command, asks for.
 OLDEST ?= 3.10
 DTOOL = dtool==3.27.0
@@ -17,7 +18,7 @@ READY = .venv/complete
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench lint test test-all test-long test-pythons test-oldest rgw chromium constraints clean
+.PHONY: help setup demo bench lint test test-all test-long test-pythons test-oldest soak rgw chromium constraints clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +68,9 @@ test-oldest: $(READY) rgw ## The quick tests on Python 3.10, where it is here, b
 	@mkdir -p .cache && grep -v '^dtoolcore==' constraints.txt > .cache/constraints-dtool.txt
 	@python=$$(scripts/find-python $(OLDEST)) || python=$(BIN)/python; \
 	    TEST_SERVERS=rgw scripts/test-with "$$python" .cache/oldest .cache/constraints-dtool.txt --group test $(DTOOL) -- -m "$(QUICK)" --ignore tests/ui
+
+soak: $(READY) rgw ## An hour of archiving, retrieving and deleting under faults: does anything pile up? SOAK_MINUTES chooses
+	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest tests/faults/test_soak.py
 
 rgw: ## Ceph's RADOS Gateway, a real server for the tests: installed where that is possible
 	@scripts/install rgw
