@@ -2,4 +2,5 @@
 
 from dtool_ecs_flows.cli import main
 
-main(prog_name="dtool-ecs-flows")
+if __name__ == "__main__":
+    main(prog_name="dtool-ecs-flows")
