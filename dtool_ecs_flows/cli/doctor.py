@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from dtool_ecs_flows.doctor import Step
 
-_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+_STYLES = MappingProxyType({"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"})
 _STATE, _NAME = 8, 27  # columns
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import click
 
 from dtool_ecs_flows.cli import ends, show
 from dtool_ecs_flows.cli.uris import Uri
 
-_STATES = {"dataset": "frozen", "protodataset": "proto", "": "unreadable"}
+_STATES = MappingProxyType({"dataset": "frozen", "protodataset": "proto", "": "unreadable"})
 
 
 @click.command()
