@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 
 from dtool_ecs_flows import BucketSettings, create_dataset, list_datasets
 from tests.flows.site import ROOT, Site, prefect_site
@@ -33,8 +35,18 @@ def ask(site: Site, path: str, body: dict[str, Any] | None = None) -> Any:
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    # Prefect answers 503 while its SQLite is locked, and its own client tries again.
+    for attempt in stamina.retry_context(on=_is_busy, attempts=30, timeout=120):
+        with attempt, urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+    raise AssertionError("attempts end by returning or raising")
+
+
+def _is_busy(error: Exception) -> bool:
+    if not isinstance(error, urllib.error.HTTPError):
+        return False
+    error.close()
+    return error.code == 503
 
 
 def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSettings) -> None:

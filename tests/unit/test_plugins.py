@@ -32,8 +32,15 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         (about / "entry_points.txt").write_text("[dtool.storage_brokers]\nrusty = dtool_rusty:RustyBroker\n")
         (folder / "dtool_rusty.py").write_text(module)
         monkeypatch.syspath_prepend(str(folder))
+        if old is not None:
+            old.add_entry(str(folder))
 
+    # dtoolcore 3.18.3 looks into the working set of pkg_resources, which is filled when that is imported.
+    old = getattr(sys.modules.get("pkg_resources"), "working_set", None)
+    before = old and old.__getstate__()
     yield install
+    if old is not None:
+        old.__setstate__(before)
     sys.modules.pop("dtool_rusty", None)
 
 
