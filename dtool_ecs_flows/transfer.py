@@ -4,6 +4,10 @@ Memory: of content, never more is in flight than `max(MEMORY, 2 * part_size(larg
 and the sizes of the items. Parts are 16 MiB up to 168 GB, and a 10,000th of the item above: so this is 134 MB up to
 671 GB, 202 MB at 1 TB, and 1.1 GB at 5 TiB, the most that S3 holds. A copy of a dataset takes 40 MB more, and 900 bytes
 per item (with relpaths of 40 letters): for the items, and for the manifest while it is read or written.
+
+That is what is held. On its way out of a bucket, and with one large item at a time, it is what a process takes. With
+many large items at once on their way in, glibc keeps for its threads what they gave back: 480 MB were seen with eight,
+and 220 MB with the environment variable MALLOC_ARENA_MAX=2.
 """
 
 from __future__ import annotations
@@ -260,6 +264,7 @@ class Transfer:
                 data = future.result()
                 window.popleft()
                 yield offset, data
+                del data, future  # whoever waits for memory here holds none of it
         finally:
             for _, length, future in window:
                 future.cancel()

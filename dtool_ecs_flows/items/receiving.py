@@ -78,6 +78,7 @@ def read_through(
             take(data)
         finally:
             transfer.release(len(data))
+        del data  # before the next one is waited for
     return total.check(item, source.where)
 
 

@@ -126,12 +126,13 @@ def _send_upload(
         total = ItemHash(documents.HASH_FUNCTION)
         read = source.open_reader(item)
         pieces = transfer.parts(read, item.size, ahead=source.remote, step=upload.step)
-        for number, (_, data) in enumerate(pieces, start=1):
+        for offset, data in pieces:
             if failed.is_set():
                 transfer.release(len(data))
                 break
             total.update(data)
-            parts.append(transfer.submit_part(sender(number, data)))
+            parts.append(transfer.submit_part(sender(offset // upload.step + 1, data)))
+            del data  # it is the sender's now, and must not stay in memory while the next one is waited for
         if not failed.is_set() and total.md5 != md5:
             raise CorruptItemError(item.relpath, expected=md5, actual=total.md5, where=source.where)
         etags = [part.result() for part in parts]
