@@ -39,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## The main job on real data and servers of its own; DATA=folder for files of yours
 	@$(BIN)/python demo/run.py $(if $(DATA),--data "$(DATA)")
 
-bench: $(READY) rgw ## Speed beside s5cmd, rclone, dtool-s3 and others, in 40 minutes; BENCH="--only small --rounds 3" and the like
+bench: $(READY) rgw ## Speed beside s5cmd, rclone, dtool-s3 and others, in 30 minutes; BENCH="--only small --rounds 3" and the like
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(READY) ## Style, types and who may import whom
