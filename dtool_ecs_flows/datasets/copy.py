@@ -50,9 +50,9 @@ def copy_dataset(
     Every byte that passes is hashed and compared with the source's manifest. Between buckets of one endpoint the
     server copies, and no byte passes here: the report then says `verified="not read"`.
 
-    What is held in memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million
-    items. (The formula stands in `transfer`, and what glibc keeps besides with many large files. Where one side is the
-    store of another dtool plugin, the manifest is held as that plugin makes it, which takes up to 2 KB more per item.)
+    Memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million items. (The
+    formula stands in `transfer`. Where one side is the store of another dtool plugin, the manifest is held as that
+    plugin makes it, which takes up to 2 KB more per item.)
 
     Args:
         source_uri: URI of the dataset.
