@@ -44,7 +44,8 @@ def copy_dataset(
     """Copy a frozen dataset to another base URI, and freeze it there.
 
     The same call again is always safe. It takes up what an earlier one left half done: items that are there with the
-    right size and checksum are not sent again. A dataset that is there frozen is compared (UUID, identifiers, sizes,
+    right size and checksum are not sent again, and tags, annotations and overlays that the source has lost since are
+    removed. A dataset that is there frozen is compared (UUID, identifiers, sizes,
     hashes) and not touched.
 
     Every byte that passes is hashed and compared with the source's manifest. Between buckets of one endpoint the
@@ -86,11 +87,13 @@ def copy_dataset(
             raise _other_dataset(destination.uri, there, source)
         logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
         items, copied = _copy_items(source, destination, transfer, progress)
-        write_documents(destination, source.readme(), source.tags(), source.annotations())
+        tags, annotations, overlays = source.tags(), source.annotations(), source.overlays()
+        write_documents(destination, source.readme(), tags, annotations)
         destination.check(items)
+        destination.keep_only(tags, annotations, overlays)
         version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
         transfer.check()
-        destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
+        destination.freeze(documents.Manifest(items, version), overlays, source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),
