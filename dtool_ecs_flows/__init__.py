@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtool_ecs_flows.datasets import (
         DatasetWriter,
+        archive_folder,
         audit_bucket,
         copy_dataset,
         create_dataset,
         delete_dataset,
         iter_datasets,
         list_datasets,
+        look_at_folders,
         new_dataset,
+        remove_local_copy,
         verify_dataset,
     )
     from dtool_ecs_flows.errors import EcsFlowsError
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         DeleteReport,
         Finding,
         Progress,
+        RemoveReport,
         VerifyReport,
     )
     from dtool_ecs_flows.progress import dtool_progressbar, progress_bar
@@ -49,7 +53,9 @@ __all__ = [
     "EcsFlowsError",
     "Finding",
     "Progress",
+    "RemoveReport",
     "VerifyReport",
+    "archive_folder",
     "audit_bucket",
     "copy_dataset",
     "create_dataset",
@@ -57,8 +63,10 @@ __all__ = [
     "dtool_progressbar",
     "iter_datasets",
     "list_datasets",
+    "look_at_folders",
     "new_dataset",
     "progress_bar",
+    "remove_local_copy",
     "verify_dataset",
 ]
 

@@ -27,6 +27,7 @@ __all__ = [
     "Item",
     "Progress",
     "ProgressCallback",
+    "RemoveReport",
     "Verified",
     "VerifyReport",
 ]
@@ -256,6 +257,20 @@ class DeleteReport(Report):
     """Objects deleted, the registration key included."""
     left: tuple[str, ...] = ()
     """Keys below the dataset's prefix that no dtool client writes; they were left alone."""
+    seconds: float
+
+
+class RemoveReport(Report):
+    """What `remove_local_copy` did."""
+
+    source: str
+    """Path of the local copy."""
+    uri: str
+    """The dataset that it is a copy of, every byte of which was read and found right."""
+    removed_files: int = 0
+    removed_bytes: int = 0
+    kept: _Message = ""
+    """Why it, or what is left of it, was kept; empty where all of it is gone."""
     seconds: float
 
 

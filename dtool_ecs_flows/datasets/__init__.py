@@ -4,18 +4,23 @@ from dtool_ecs_flows.datasets.audit import audit_bucket
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
+from dtool_ecs_flows.datasets.folders import archive_folder, look_at_folders
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
+from dtool_ecs_flows.datasets.removing import remove_local_copy
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 
 __all__ = [
     "DatasetWriter",
+    "archive_folder",
     "audit_bucket",
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
     "iter_datasets",
     "list_datasets",
+    "look_at_folders",
     "new_dataset",
+    "remove_local_copy",
     "verify_dataset",
 ]

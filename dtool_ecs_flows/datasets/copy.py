@@ -77,23 +77,41 @@ def copy_dataset(
         source_uri, base_uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop
     ) as transfer:
         source = open_source(source_uri, config_path)
-        destination = open_destination(base_uri, source.admin, config_path)
-        there = destination.existing()
-        if there is not None and there["type"] == "dataset":
-            report = _compare(source, destination, config_path, update_metadata, begun)
-            tell_all_there(source.items.values(), progress)
-            return report
-        if there is not None and there.get("uuid") != source.admin["uuid"]:
-            raise _other_dataset(destination.uri, there, source)
-        logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
-        items, copied = _copy_items(source, destination, transfer, progress)
-        tags, annotations, overlays = source.tags(), source.annotations(), source.overlays()
-        write_documents(destination, source.readme(), tags, annotations)
-        destination.check(items)
-        destination.keep_only(tags, annotations, overlays)
-        version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
-        transfer.check()
-        destination.freeze(documents.Manifest(items, version), overlays, source.admin)
+        return copy_from(source, base_uri, config_path, transfer, progress, begun=begun, update=update_metadata)
+
+
+def copy_from(
+    source: Source,
+    base_uri: str,
+    config_path: str | None,
+    transfer: Transfer,
+    progress: ProgressCallback | None,
+    *,
+    begun: float,
+    update: bool = False,
+    documents_too: bool = True,
+) -> CopyReport:
+    """Do what `copy_dataset` does, from a source that is open.
+
+    `documents_too` is whether README, tags, annotations and overlays are compared where the frozen dataset is there.
+    """
+    destination = open_destination(base_uri, source.admin, config_path)
+    there = destination.existing()
+    if there is not None and there["type"] == "dataset":
+        report = _compare(source, destination, config_path, update=update, documents_too=documents_too, begun=begun)
+        tell_all_there(source.items.values(), progress)
+        return report
+    if there is not None and there.get("uuid") != source.admin["uuid"]:
+        raise _other_dataset(destination.uri, there, source)
+    logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
+    items, copied = _copy_items(source, destination, transfer, progress)
+    tags, annotations, overlays = source.tags(), source.annotations(), source.overlays()
+    write_documents(destination, source.readme(), tags, annotations)
+    destination.check(items)
+    destination.keep_only(tags, annotations, overlays)
+    version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
+    transfer.check()
+    destination.freeze(documents.Manifest(items, version), overlays, source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),
@@ -171,7 +189,13 @@ def _copy_items(
 
 
 def _compare(
-    source: Source, destination: Destination, config_path: str | None, update: bool, begun: float
+    source: Source,
+    destination: Destination,
+    config_path: str | None,
+    *,
+    update: bool,
+    documents_too: bool,
+    begun: float,
 ) -> CopyReport:
     there = open_source(destination.uri, config_path)
     if there.admin["uuid"] != source.admin["uuid"]:
@@ -190,7 +214,7 @@ def _compare(
                 f"{source.uri} and {destination.uri} are both frozen and differ in item {relpath!r}: "
                 f"{_tell(ours)} here, {_tell(theirs)} there; nothing was changed"
             )
-    differences = _differing_documents(source, there)
+    differences = differing_documents(source, there) if documents_too else []
     if update and differences:
         _update(source, there, differences, config_path)
     return CopyReport(
@@ -206,7 +230,8 @@ def _compare(
     )
 
 
-def _differing_documents(source: Source, there: Source) -> list[str]:
+def differing_documents(source: Source, there: Source) -> list[str]:
+    """Return which of README, tags, annotations and overlays differ, or are in one of the two only."""
     differences = ["README.yml"] if source.readme() != there.readme() else []
     ours = _documents(source)
     theirs = _documents(there)

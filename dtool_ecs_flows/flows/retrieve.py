@@ -5,7 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.flows.copying import CopyOptions, choose, copy_all, pool
+from dtool_ecs_flows.flows.copying import choose, copy_steps, frozen_at
+from dtool_ecs_flows.flows.options import CopyOptions
+from dtool_ecs_flows.flows.steps import pool, run
 from dtool_ecs_flows.outcomes import RunReport
 from dtool_ecs_flows.tasks import list_datasets
 
@@ -47,14 +49,20 @@ def retrieve(
         NotADatasetError: One of the names is not in the bucket; nothing is copied then.
         RunFailedError: Some datasets failed; the others are there.
     """
-    listing = list_datasets(bucket.base_uri, buckets=bucket)
-    return copy_all(
-        "Retrieve",
+    listing = list_datasets(bucket.base_uri, buckets=bucket, tags=bool(options.tags))
+    buckets = [bucket, *options.other_buckets]
+    steps = copy_steps(
         choose(listing, datasets) if datasets else (),
+        destination_base_uri,
+        buckets,
+        chosen=options.filter,
+        there=frozen_at(destination_base_uri, buckets) if options.dry_run else {},
+    )
+    return run(
+        "Retrieve",
+        steps,
         source=bucket.base_uri,
         destination=destination_base_uri,
-        bucket=bucket,
-        update_metadata=False,
-        at_once=options.at_once,
-        dry_run=options.dry_run,
+        key=bucket.bucket,
+        options=options,
     )
