@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtool_ecs_flows.datasets import (
         DatasetWriter,
+        Inventory,
+        InventoryEntry,
         audit_bucket,
         copy_dataset,
         create_dataset,
         delete_dataset,
+        inventory_bucket,
         iter_datasets,
         list_datasets,
+        load_inventory,
         new_dataset,
         verify_dataset,
+        write_inventory,
     )
     from dtool_ecs_flows.errors import EcsFlowsError
     from dtool_ecs_flows.models import (
@@ -48,6 +53,8 @@ __all__ = [
     "DeleteReport",
     "EcsFlowsError",
     "Finding",
+    "Inventory",
+    "InventoryEntry",
     "Progress",
     "VerifyReport",
     "audit_bucket",
@@ -55,11 +62,14 @@ __all__ = [
     "create_dataset",
     "delete_dataset",
     "dtool_progressbar",
+    "inventory_bucket",
     "iter_datasets",
     "list_datasets",
+    "load_inventory",
     "new_dataset",
     "progress_bar",
     "verify_dataset",
+    "write_inventory",
 ]
 
 _ROOMS = ("datasets", "models", "errors", "settings", "progress")

@@ -4,18 +4,30 @@ from dtool_ecs_flows.datasets.audit import audit_bucket
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
+from dtool_ecs_flows.datasets.inventory import (
+    Inventory,
+    InventoryEntry,
+    inventory_bucket,
+    load_inventory,
+    write_inventory,
+)
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 
 __all__ = [
     "DatasetWriter",
+    "Inventory",
+    "InventoryEntry",
     "audit_bucket",
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "inventory_bucket",
     "iter_datasets",
     "list_datasets",
+    "load_inventory",
     "new_dataset",
     "verify_dataset",
+    "write_inventory",
 ]
