@@ -10,7 +10,6 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from dtool_ecs_flows import artifacts
 from dtool_ecs_flows.artifacts import (
     TaskProgress,
     artifact_key,
@@ -22,6 +21,7 @@ from dtool_ecs_flows.artifacts import (
     run_markdown,
     verify_markdown,
 )
+from dtool_ecs_flows.artifacts import progress as shown
 from dtool_ecs_flows.models import DatasetInfo, DatasetList, Finding, Progress, VerifyReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
 from dtool_ecs_flows.words import human_bytes, human_seconds, human_time, one_line
@@ -147,8 +147,8 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
         sent.append((percent, description))
         return update_progress_artifact(artifact, percent, description, **how)
 
-    monkeypatch.setattr(artifacts, "create_progress_artifact", creating)
-    monkeypatch.setattr(artifacts, "update_progress_artifact", updating)
+    monkeypatch.setattr(shown, "create_progress_artifact", creating)
+    monkeypatch.setattr(shown, "update_progress_artifact", updating)
     return sent
 
 
