@@ -174,11 +174,14 @@ class Store(Uploads):
                 raise
         return length - flow.left
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000.
+
+        `after` leaves out the keys up to this one; a store that knows no such thing may give them all the same.
+        """
         token, seen, empty = "", set[int](), 0
         while True:
-            params: dict[str, Any] = {"Prefix": prefix}
+            params: dict[str, Any] = {"Prefix": prefix} | ({"StartAfter": after} if after else {})
             if token:
                 params["ContinuationToken"] = token
             page = self._call("ListObjectsV2", prefix, params, lambda response: response)
