@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         look_at_folders,
         new_dataset,
         remove_local_copy,
+        retrieve_items,
         verify_dataset,
     )
     from dtool_ecs_flows.errors import EcsFlowsError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         DatasetList,
         DeleteReport,
         Finding,
+        ItemsReport,
         Progress,
         RemoveReport,
         VerifyReport,
@@ -52,6 +54,7 @@ __all__ = [
     "DeleteReport",
     "EcsFlowsError",
     "Finding",
+    "ItemsReport",
     "Progress",
     "RemoveReport",
     "VerifyReport",
@@ -67,6 +70,7 @@ __all__ = [
     "new_dataset",
     "progress_bar",
     "remove_local_copy",
+    "retrieve_items",
     "verify_dataset",
 ]
 
