@@ -17,6 +17,7 @@ from dtool_ecs_flows.tasks.operations import (
     create_dataset,
     delete_dataset,
     list_datasets,
+    retrieve_items,
     verify_dataset,
 )
 from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
@@ -33,6 +34,7 @@ __all__ = [
     "look_at_bucket",
     "look_at_folders",
     "remove_local_copy",
+    "retrieve_items",
     "stops_with_flow",
     "verify_dataset",
 ]
