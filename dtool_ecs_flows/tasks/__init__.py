@@ -11,6 +11,7 @@ Each takes what its operation takes, with blocks (`buckets`) in place of `settin
 """
 
 from dtool_ecs_flows.tasks.audit import audit_dataset, look_at_bucket
+from dtool_ecs_flows.tasks.inventory import inventory_bucket
 from dtool_ecs_flows.tasks.operations import (
     copy_dataset,
     create_dataset,
@@ -26,6 +27,7 @@ __all__ = [
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "inventory_bucket",
     "is_transient",
     "list_datasets",
     "look_at_bucket",
