@@ -77,8 +77,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
     """What works in the repository works when installed: no file is left behind."""
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dtool_ecs_flows").rglob("*.py")}
-    assert here == {name for name in wheel.namelist() if name.endswith(".py")}
+    parts = (".py", ".html", ".css", ".js")
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dtool_ecs_flows").rglob("*") if path.suffix in parts}
+    assert here == {name for name in wheel.namelist() if name.endswith(parts)}
 
 
 def test_the_sdist_builds_the_same_wheel_and_has_its_papers(distributions: Path, wheel: zipfile.ZipFile) -> None:
