@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class _NewFile:
 
 class DiskDestination:
     """A dataset in a folder of a disk. Nothing is written through a symbolic link, or outside the folder."""
+
+    notes: Sequence[str] = ()
 
     def __init__(self, base_uri: str, name: str, uuid: str) -> None:
         parent = Path(generous_parse_uri(base_uri).path)

@@ -134,14 +134,23 @@ def read_file(path: str | os.PathLike[str], relpath: str) -> Callable[[int, int]
         except FileNotFoundError:
             raise CorruptItemError(relpath, expected="a file", actual="none", where=str(path)) from None
         try:
-            data = os.pread(file, length, offset)
-            while len(data) < length and (more := os.pread(file, length - len(data), offset + len(data))):
-                data += more  # one read may bring less
+            return read_range(file, offset, length, relpath=relpath, where=str(path))
         finally:
             os.close(file)
-        if len(data) != length:
-            expected, actual = f"at least {offset + length} bytes", f"{offset + len(data)} bytes"
-            raise CorruptItemError(relpath, expected=expected, actual=actual, where=str(path))
-        return data
 
     return read
+
+
+def read_range(file: int, offset: int, length: int, *, relpath: str, where: str) -> bytes:
+    """Return exactly these bytes of the open file with this number.
+
+    Raises:
+        CorruptItemError: the file is shorter.
+    """
+    data = os.pread(file, length, offset)
+    while len(data) < length and (more := os.pread(file, length - len(data), offset + len(data))):
+        data += more  # one read may bring less
+    if len(data) != length:
+        expected, actual = f"at least {offset + length} bytes", f"{offset + len(data)} bytes"
+        raise CorruptItemError(relpath, expected=expected, actual=actual, where=where)
+    return data
