@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtool_ecs_flows.datasets import (
         DatasetWriter,
+        Inventory,
+        InventoryEntry,
         archive_folder,
         audit_bucket,
         copy_dataset,
         create_dataset,
         delete_dataset,
+        inventory_bucket,
         iter_datasets,
         list_datasets,
+        load_inventory,
         look_at_folders,
         new_dataset,
         remove_local_copy,
         retrieve_items,
         verify_dataset,
+        write_inventory,
     )
     from dtool_ecs_flows.errors import EcsFlowsError
     from dtool_ecs_flows.models import (
@@ -54,6 +59,8 @@ __all__ = [
     "DeleteReport",
     "EcsFlowsError",
     "Finding",
+    "Inventory",
+    "InventoryEntry",
     "ItemsReport",
     "Progress",
     "RemoveReport",
@@ -64,14 +71,17 @@ __all__ = [
     "create_dataset",
     "delete_dataset",
     "dtool_progressbar",
+    "inventory_bucket",
     "iter_datasets",
     "list_datasets",
+    "load_inventory",
     "look_at_folders",
     "new_dataset",
     "progress_bar",
     "remove_local_copy",
     "retrieve_items",
     "verify_dataset",
+    "write_inventory",
 ]
 
 _ROOMS = ("datasets", "models", "errors", "settings", "progress")

@@ -5,6 +5,13 @@ from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
 from dtool_ecs_flows.datasets.folders import archive_folder, look_at_folders
+from dtool_ecs_flows.datasets.inventory import (
+    Inventory,
+    InventoryEntry,
+    inventory_bucket,
+    load_inventory,
+    write_inventory,
+)
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
 from dtool_ecs_flows.datasets.removing import remove_local_copy
 from dtool_ecs_flows.datasets.selecting import retrieve_items
@@ -13,16 +20,21 @@ from dtool_ecs_flows.datasets.writer import DatasetWriter
 
 __all__ = [
     "DatasetWriter",
+    "Inventory",
+    "InventoryEntry",
     "archive_folder",
     "audit_bucket",
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "inventory_bucket",
     "iter_datasets",
     "list_datasets",
+    "load_inventory",
     "look_at_folders",
     "new_dataset",
     "remove_local_copy",
     "retrieve_items",
     "verify_dataset",
+    "write_inventory",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class BrokerDestination:
         self.uri = str(self._proto.uri)
         self.verified: Verified = "content"
         self._lock = threading.Lock()  # no promise that another broker is thread-safe
+        self._made = False  # by this process
         self._there: dict[str, int] = {}
 
     def existing(self) -> dict[str, Any] | None:
@@ -36,14 +37,18 @@ class BrokerDestination:
     def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:  # noqa: ARG002  # given when built
         """Make it a proto dataset, or take up the one that is there."""
         there = self.existing()
+        self._made = there is None
         if there is None:
             self._proto.create()
             return
-        if there["type"] == "dataset":
-            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
+        self._refuse_frozen(there)
         for relpath in self._broker.iter_item_handles():
             if self._broker.get_hash(relpath) == self._hash(items, relpath):
                 self._there[layout.identifier_of(relpath)] = self._broker.get_size_in_bytes(relpath)
+
+    def _refuse_frozen(self, there: Mapping[str, Any] | None) -> None:
+        if there is not None and there["type"] == "dataset":
+            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
 
     @staticmethod
     def _hash(items: Mapping[str, Item], relpath: str) -> str:
@@ -98,6 +103,16 @@ class BrokerDestination:
         if wrong:
             raise TransferError(f"{self.uri} does not hold what was written: {wrong[0][1]}", wrong)
 
+    def keep_only(self, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]) -> None:
+        """Remove the other documents of what was taken up."""
+        if self._made:
+            return
+        others = keys_of_others(self._broker, tags, annotations, overlays)
+        if others:
+            self._refuse_frozen(self.existing())
+        for key in others:
+            self._broker.delete_key(key)
+
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
         self._broker.put_manifest(documents.manifest_of(manifest))
@@ -105,6 +120,15 @@ class BrokerDestination:
             self._broker.put_overlay(layout.check_name(name, "overlay"), overlay)
         self._broker.put_admin_metadata(dict(admin))
         self._broker.post_freeze_hook()
+
+
+def keys_of_others(
+    broker: Any, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]
+) -> list[str]:
+    """Return the keys of the tags, annotations and overlays that a broker of dtoolcore has besides these."""
+    others = [broker.get_tag_key(tag) for tag in broker.list_tags() if tag not in tags]
+    others += [broker.get_annotation_key(name) for name in broker.list_annotation_names() if name not in annotations]
+    return others + [broker.get_overlay_key(name) for name in broker.list_overlay_names() if name not in overlays]
 
 
 def _proto_admin(admin: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,15 +44,16 @@ def copy_dataset(
     """Copy a frozen dataset to another base URI, and freeze it there.
 
     The same call again is always safe. It takes up what an earlier one left half done: items that are there with the
-    right size and checksum are not sent again. A dataset that is there frozen is compared (UUID, identifiers, sizes,
+    right size and checksum are not sent again, and tags, annotations and overlays that the source has lost since are
+    removed. A dataset that is there frozen is compared (UUID, identifiers, sizes,
     hashes) and not touched.
 
     Every byte that passes is hashed and compared with the source's manifest. Between buckets of one endpoint the
     server copies, and no byte passes here: the report then says `verified="not read"`.
 
-    What is held in memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million
-    items. (The formula stands in `transfer`, and what glibc keeps besides with many large files. Where one side is the
-    store of another dtool plugin, the manifest is held as that plugin makes it, which takes up to 2 KB more per item.)
+    Memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million items. (The
+    formula stands in `transfer`. Where one side is the store of another dtool plugin, the manifest is held as that
+    plugin makes it, which takes up to 2 KB more per item.)
 
     Args:
         source_uri: URI of the dataset.
@@ -104,11 +105,13 @@ def copy_from(
         raise _other_dataset(destination.uri, there, source)
     logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
     items, copied = _copy_items(source, destination, transfer, progress)
-    write_documents(destination, source.readme(), source.tags(), source.annotations())
+    tags, annotations, overlays = source.tags(), source.annotations(), source.overlays()
+    write_documents(destination, source.readme(), tags, annotations)
     destination.check(items)
+    destination.keep_only(tags, annotations, overlays)
     version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
     transfer.check()
-    destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
+    destination.freeze(documents.Manifest(items, version), overlays, source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),

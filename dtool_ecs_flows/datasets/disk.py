@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dtoolcore.utils import generous_parse_uri
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets import names
+from dtool_ecs_flows.datasets.brokers import keys_of_others
 from dtool_ecs_flows.datasets.files import DiskFiles, refuse_links
 from dtool_ecs_flows.errors import (
     CorruptItemError,
@@ -56,8 +57,7 @@ class DiskDestination:
     def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
         """Check that this disk can hold the items, and make it a proto dataset."""
         there = self.existing()
-        if there is not None and there["type"] == "dataset":
-            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
+        self._refuse_frozen(there)
         if there is not None and there.get("uuid") != admin["uuid"]:
             raise DatasetError(
                 f"{self._root} is another dataset, not frozen yet (UUID {there.get('uuid')}); "
@@ -81,6 +81,10 @@ class DiskDestination:
             self._scratch.mkdir(exist_ok=True)
             if there is None:
                 self._put_admin({**_without_frozen(admin), "type": "protodataset"})
+
+    def _refuse_frozen(self, there: Mapping[str, Any] | None) -> None:
+        if there is not None and there["type"] == "dataset":
+            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
 
     def _is_unborn(self) -> bool:
         """Whether this is what an attempt leaves that died before it said what it is: folders and their description."""
@@ -130,6 +134,14 @@ class DiskDestination:
                 for relpath, one, other in sorted(differing, key=lambda each: each[0])
             ]
             raise TransferError(f"{self.uri} does not hold what was written: {wrong[0][1]}", wrong)
+
+    def keep_only(self, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]) -> None:
+        """Remove the other documents of what was taken up."""
+        others = [] if self._new else keys_of_others(self._broker, tags, annotations, overlays)
+        if others:
+            self._refuse_frozen(self.existing())
+        for path in others:
+            Path(path).unlink(missing_ok=True)  # dtoolcore's way is silent where it fails
 
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from dtool_ecs_flows.errors import DatasetDiffersError, DatasetError, TransferEr
 from dtool_ecs_flows.items import ItemSource, read_file, receive
 from dtool_ecs_flows.models import Item, ProgressCallback, RemoveReport
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.transfer import Transfer
+from dtool_ecs_flows.transfer import Reader, Transfer
 from dtool_ecs_flows.words import plural
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class _LocalCopy:
     def _compare(self, items: dict[str, Item], files: dict[str, FileState]) -> None:
         paths = {item.identifier: files[relpath].path for relpath, item in items.items()}
 
-        def reader(item: Item) -> Callable[[int, int], Any]:
+        def reader(item: Item) -> Reader:
             return read_file(paths[item.identifier], item.relpath)
 
         source = ItemSource(reader, hash_function=self._archived.hash_function, where=self._path)

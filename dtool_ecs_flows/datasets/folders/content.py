@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from dtool_ecs_flows.datasets.running import each_item
 from dtool_ecs_flows.errors import CorruptItemError
 from dtool_ecs_flows.items import ItemSource, read_file, receive
 from dtool_ecs_flows.models import Item
-from dtool_ecs_flows.transfer import Transfer
+from dtool_ecs_flows.transfer import Reader, Transfer
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def hash_tree(tree: Tree, memory: HashMemory | None, transfer: Transfer) -> dict
 def tree_source(tree: Tree) -> ItemSource:
     """Return what reads the files of a folder as items."""
 
-    def read(item: Item) -> Callable[[int, int], Any]:
+    def read(item: Item) -> Reader:
         return read_file(tree.files[item.relpath].path, item.relpath)
 
     return ItemSource(read, where=tree.root)
