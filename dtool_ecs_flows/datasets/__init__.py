@@ -4,6 +4,7 @@ from dtool_ecs_flows.datasets.audit import audit_bucket
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
+from dtool_ecs_flows.datasets.finding import find_dataset
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
@@ -14,6 +15,7 @@ __all__ = [
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "find_dataset",
     "iter_datasets",
     "list_datasets",
     "new_dataset",
