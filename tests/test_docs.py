@@ -21,7 +21,7 @@ import dtoolcore
 import pytest
 from prefect import flow
 
-from dtool_ecs_flows import BucketSettings, create_dataset, datasets
+from dtool_ecs_flows import BucketSettings, create_dataset, datasets, events
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.cli import ends, main
 from dtool_ecs_flows.datasets.behind import BEHIND
@@ -289,6 +289,12 @@ def test_the_table_of_exit_statuses_is_that_of_the_code() -> None:
     """A script that goes by the README is not misled."""
     (table,) = [table for table in tables(README) if table[0][0] == "status"]
     assert {int(status): meaning for status, meaning in table[1:]} == ends.STATUSES
+
+
+def test_the_table_of_events_is_that_of_the_code() -> None:
+    """An automation that goes by the page hears what it waits for."""
+    (table,) = [table for table in tables(ROOT / "docs" / "composing.md") if table[0][0] == "event"]
+    assert {name.strip("`") for name, *_ in table[1:]} == {events.ARCHIVED, events.PUBLISHED, events.CORRUPT}
 
 
 def test_the_module_map_is_that_of_the_package() -> None:
