@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         look_at_folders,
         new_dataset,
         remove_local_copy,
+        retrieve_items,
         verify_dataset,
         write_inventory,
     )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         DatasetList,
         DeleteReport,
         Finding,
+        ItemsReport,
         Progress,
         RemoveReport,
         VerifyReport,
@@ -59,6 +61,7 @@ __all__ = [
     "Finding",
     "Inventory",
     "InventoryEntry",
+    "ItemsReport",
     "Progress",
     "RemoveReport",
     "VerifyReport",
@@ -76,6 +79,7 @@ __all__ = [
     "new_dataset",
     "progress_bar",
     "remove_local_copy",
+    "retrieve_items",
     "verify_dataset",
     "write_inventory",
 ]

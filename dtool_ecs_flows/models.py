@@ -25,6 +25,7 @@ __all__ = [
     "Finding",
     "FindingKind",
     "Item",
+    "ItemsReport",
     "Progress",
     "ProgressCallback",
     "RemoveReport",
@@ -137,6 +138,13 @@ class CopyReport(Report):
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
     seconds: float
+
+
+class ItemsReport(CopyReport):
+    """What `retrieve_items` did: `uri` is the folder; `items` and `bytes` are those that were chosen."""
+
+    of_items: int
+    """Items in the dataset."""
 
 
 class CreateReport(Report):

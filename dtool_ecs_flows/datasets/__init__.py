@@ -14,6 +14,7 @@ from dtool_ecs_flows.datasets.inventory import (
 )
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
 from dtool_ecs_flows.datasets.removing import remove_local_copy
+from dtool_ecs_flows.datasets.selecting import retrieve_items
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 
@@ -33,6 +34,7 @@ __all__ = [
     "look_at_folders",
     "new_dataset",
     "remove_local_copy",
+    "retrieve_items",
     "verify_dataset",
     "write_inventory",
 ]

@@ -54,10 +54,14 @@ def copy_steps(
     *,
     chosen: Filter,
     there: dict[str, str],
+    begin: Callable[[DatasetInfo], PrefectFuture[Any]] | None = None,
     update_metadata: bool = False,
     afterwards: Callable[[DatasetInfo, CopyReport], PrefectFuture[Any]] | None = None,
 ) -> list[Step]:
-    """Return a step for each dataset; those that are `there`, by UUID, are not asked for again."""
+    """Return a step for each dataset; those that are `there`, by UUID, are not asked for again.
+
+    `begin` is what submits it, where that is something else than a copy.
+    """
 
     def step(info: DatasetInfo) -> Step:
         outcome = _not_copyable(info, chosen)
@@ -69,7 +73,9 @@ def copy_steps(
         copy = named(copy_dataset, "copy", info.name or info.uri, info.uuid)
         return Step(
             outcome_of(info, outcome="planned"),
-            lambda: copy.submit(info.uri, destination, buckets=buckets, update_metadata=update_metadata),
+            (lambda: begin(info))
+            if begin
+            else (lambda: copy.submit(info.uri, destination, buckets=buckets, update_metadata=update_metadata)),
             then,
         )
 

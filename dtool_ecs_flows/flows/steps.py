@@ -23,7 +23,7 @@ from dtool_ecs_flows.errors import (
     TransferError,
 )
 from dtool_ecs_flows.flows.options import MAX_AT_ONCE, CopyOptions
-from dtool_ecs_flows.models import CopyReport, RemoveReport
+from dtool_ecs_flows.models import CopyReport, ItemsReport, RemoveReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunFailedError, RunReport
 from dtool_ecs_flows.tasks import stops_with_flow
 from dtool_ecs_flows.words import one_line
@@ -176,11 +176,12 @@ class _Run:
 
 
 def _copied(report: CopyReport, before: DatasetOutcome) -> dict[str, object]:
+    part = isinstance(report, ItemsReport)
     return {
         "name": report.name,
         "uuid": report.uuid,
         "uri": report.uri,
-        "outcome": "already there" if report.already_there else "copied",
+        "outcome": "already there" if report.already_there else "copied" if report.items or not part else "left out",
         "items": report.items,
         "bytes": report.bytes,
         "copied_items": report.copied_items,
@@ -191,7 +192,7 @@ def _copied(report: CopyReport, before: DatasetOutcome) -> dict[str, object]:
 
 
 def _note_of(report: CopyReport) -> str:
-    told = []
+    told = [f"{report.items:,} of {report.of_items:,} items fit"] if isinstance(report, ItemsReport) else []
     if kept := [path for path in report.differences if path not in report.updated]:
         told.append(f"differs at the destination: {', '.join(kept)}")
     if report.updated:

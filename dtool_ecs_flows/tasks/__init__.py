@@ -12,11 +12,13 @@ Each takes what its operation takes, with blocks (`buckets`) in place of `settin
 
 from dtool_ecs_flows.tasks.audit import audit_dataset, look_at_bucket
 from dtool_ecs_flows.tasks.folders import archive_folder, look_at_folders, remove_local_copy
+from dtool_ecs_flows.tasks.inventory import inventory_bucket
 from dtool_ecs_flows.tasks.operations import (
     copy_dataset,
     create_dataset,
     delete_dataset,
     list_datasets,
+    retrieve_items,
     verify_dataset,
 )
 from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
@@ -28,11 +30,13 @@ __all__ = [
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "inventory_bucket",
     "is_transient",
     "list_datasets",
     "look_at_bucket",
     "look_at_folders",
     "remove_local_copy",
+    "retrieve_items",
     "stops_with_flow",
     "verify_dataset",
 ]

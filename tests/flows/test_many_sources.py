@@ -13,8 +13,7 @@ from ruamel.yaml import YAML
 from dtool_ecs_flows import BucketSettings, list_datasets
 from dtool_ecs_flows.blocks import EcsBucket
 from tests.flows.conftest import block_of
-from tests.flows.site import ROOT, prefect_site
-from tests.flows.test_deployments import ask, save_block
+from tests.flows.site import ROOT, ask, prefect_site, save_block
 
 ARCHIVES = ROOT / "deployments" / "archives.yaml"
 

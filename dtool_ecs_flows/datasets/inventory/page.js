@@ -123,7 +123,7 @@ function figure(title, said, shapes, columns, rows, height = HEIGHT) {
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((text) => element("td", {}, text))))));
   return element("figure", {}, element("h2", {}, title),
     drawn("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": said }, ...shapes),
-    element("details", {}, element("summary", {}, "As a table"), table));
+    element("details", {}, element("summary", {}, "As a table"), element("div", { class: "scroll" }, table)));
 }
 
 // The next round number up, so that three grid lines below it are round as well.
