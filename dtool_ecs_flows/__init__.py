@@ -99,3 +99,8 @@ def __getattr__(name: str) -> Any:
             if name in module.__all__:
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names, also of what is not imported yet: for whoever completes them, and for the reference."""
+    return sorted({*globals(), *__all__})
