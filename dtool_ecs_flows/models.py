@@ -137,6 +137,8 @@ class CopyReport(Report):
     """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
+    notes: tuple[_Message, ...] = ()
+    """What the plugin of another store does not tell, or cannot hold as it was; see docs/other-stores.md."""
     seconds: float
 
 
