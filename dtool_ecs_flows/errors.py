@@ -104,7 +104,13 @@ class QuotaExceededError(StoreError):
 
 
 class UnavailableError(StoreError, ConnectionError):
-    """Transient failures outlasted the budget of retries; the same call may work later."""
+    """Transient failures outlasted the budget of retries; the same call may work later.
+
+    Attributes:
+        retry_after: seconds that the store asked to be left alone for, in its last answer; 0 where it did not.
+    """
+
+    retry_after = 0.0
 
 
 class DatasetError(EcsFlowsError):

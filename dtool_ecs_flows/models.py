@@ -25,8 +25,10 @@ __all__ = [
     "Finding",
     "FindingKind",
     "Item",
+    "ItemsReport",
     "Progress",
     "ProgressCallback",
+    "RemoveReport",
     "Verified",
     "VerifyReport",
 ]
@@ -135,7 +137,16 @@ class CopyReport(Report):
     """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
+    notes: tuple[_Message, ...] = ()
+    """What the plugin of another store does not tell, or cannot hold as it was; see docs/other-stores.md."""
     seconds: float
+
+
+class ItemsReport(CopyReport):
+    """What `retrieve_items` did: `uri` is the folder; `items` and `bytes` are those that were chosen."""
+
+    of_items: int
+    """Items in the dataset."""
 
 
 class CreateReport(Report):
@@ -256,6 +267,20 @@ class DeleteReport(Report):
     """Objects deleted, the registration key included."""
     left: tuple[str, ...] = ()
     """Keys below the dataset's prefix that no dtool client writes; they were left alone."""
+    seconds: float
+
+
+class RemoveReport(Report):
+    """What `remove_local_copy` did."""
+
+    source: str
+    """Path of the local copy."""
+    uri: str
+    """The dataset that it is a copy of, every byte of which was read and found right."""
+    removed_files: int = 0
+    removed_bytes: int = 0
+    kept: _Message = ""
+    """Why it, or what is left of it, was kept; empty where all of it is gone."""
     seconds: float
 
 

@@ -12,7 +12,7 @@ from dtool_ecs_flows.models import AuditReport
 __all__ = ["AuditFailedError", "DatasetOutcome", "Outcome", "RunFailedError", "RunReport"]
 
 Outcome: TypeAlias = Literal["copied", "already there", "planned", "left out", "failed"]
-"""`planned` is said in a dry run; `left out` of what is not frozen and so cannot be copied yet."""
+"""`planned` is said in a dry run; `left out` of what was not chosen, is not complete yet, or came too late."""
 
 
 class DatasetOutcome(BaseModel):
@@ -31,6 +31,8 @@ class DatasetOutcome(BaseModel):
     copied_items: int = 0
     copied_bytes: int = 0
     seconds: float = 0.0
+    local_copy: Literal["", "removed", "kept", "to be removed"] = ""
+    """What became of the copy at the source, where it was to be removed."""
     message: str = ""
     """Why it failed or was left out, or what else a reader should know."""
 

@@ -203,6 +203,20 @@ def check_pip(words: list[str]) -> None:
     assert words[0] in {"install", "uninstall"}
 
 
+def check_python(words: list[str]) -> None:
+    script = next(path for path in (ROOT / "deployments" / words[0], ROOT / words[0]) if path.exists())
+    text = script.read_text(encoding="utf-8")
+    for option in (word for word in words[1:] if word.startswith("--")):
+        assert f'"{option}"' in text, words
+
+
+def check_files(words: list[str]) -> None:
+    """What an administrator installs is in deployments/."""
+    for word in words:
+        if words[0] == "install" and word.endswith((".env", ".service")):
+            assert (ROOT / "deployments" / word).is_file(), word
+
+
 def check_nothing(_: list[str]) -> None:
     """A shell's own; or `dtool`, which test_dtool_commands_run runs for real."""
 
@@ -213,7 +227,9 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "prefect": check_prefect,
     "make": check_make,
     "pip": check_pip,
-    **dict.fromkeys(("dtool", "export", "echo", "cd"), check_nothing),
+    "python": check_python,
+    "sudo": check_files,
+    **dict.fromkeys(("dtool", "export", "echo", "cd", "docker"), check_nothing),
 }
 
 
@@ -305,7 +321,7 @@ def test_numbers_in_the_design_are_those_of_the_code() -> None:
 
 def test_the_operations_that_tell_their_progress_are_those_that_are_named() -> None:
     """Each of them takes `progress`, and no other does."""
-    (said,) = re.findall(r"^(`.*) take `progress`", README.read_text(encoding="utf-8"), re.MULTILINE)
+    (said,) = re.findall(r"^(`.*)\s+take `progress`", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", said)) == {
         name for name in datasets.__all__ if "progress" in inspect.signature(getattr(datasets, name)).parameters
     }

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from dtool_ecs_flows.plugins import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 
 # Built from parts, so that this file does not hold what it forbids.
@@ -118,7 +120,20 @@ def test_what_is_known_to_break_is_excluded(wheel_metadata: Message) -> None:
     """A plain install has no fastapi and no sqlalchemy on which Prefect's server fails, no setuptools without dtool."""
     required = wheel_metadata.get_all("Requires-Dist", [])
     assert {"fastapi<0.151", "sqlalchemy<2.1", "setuptools<80.9,>=75.8.2", "dtoolcore>=3.18.3"} <= set(required)
-    assert set(wheel_metadata.get_all("Provides-Extra", [])) == {"parquet"}
+    plain = [each for each in required if "extra ==" not in each]
+    assert not [each for each in plain if each.startswith(("dtool-ecs", "dtool-s3"))]
+
+
+def test_other_stores_are_extras(wheel_metadata: Message) -> None:
+    """A plain install brings no plugin of another store; each has an extra, as errors and docs name it."""
+    assert set(wheel_metadata.get_all("Provides-Extra", [])) == {"http", "s3", "azure", "smb", "irods", "all"} | {
+        "dask",
+        "parquet",
+    }
+    assert {extra for extra, _ in EXTRAS.values()} == {"http", "s3", "azure", "smb", "irods"}
+    for extra, package in EXTRAS.values():
+        needed = [line for line in wheel_metadata.get_all("Requires-Dist", []) if line.startswith(f"{package}>=")]
+        assert {line.partition("; ")[2] for line in needed} == {f"extra == '{extra}'", "extra == 'all'"}
 
 
 def test_the_version_is_in_the_changelog(wheel_metadata: Message) -> None:

@@ -22,6 +22,8 @@ def run_headline(report: RunReport) -> str:
         told.append(f"{len(there):,} already there")
     if left_out := report.having("left out"):
         told.append(f"{len(left_out):,} left out")
+    if removed := [dataset for dataset in report.datasets if dataset.local_copy == "removed"]:
+        told.append(f"{plural(len(removed), 'local copy').replace('copys', 'copies')} removed")
     if failed := report.having("failed"):
         told.append(f"{len(failed):,} failed")
     return f"{plural(len(report.datasets), 'dataset')}: {', '.join(told) or 'nothing to do'}"
@@ -45,7 +47,7 @@ def run_markdown(title: str, report: RunReport) -> str:
         ]
     others = report.having("copied", "planned", "already there", "left out")
     if others:
-        head = ("Dataset", "UUID", "Outcome", "Items", "Size", "Copied", "Time", "Note")
+        head = ("Dataset", "UUID", "Outcome", "Items", "Size", "Copied", "Time", "Local copy", "Note")
         parts += ["## Datasets", markdown_table(head, [_run_row(dataset) for dataset in others])]
     return "\n\n".join(parts)
 
@@ -55,15 +57,17 @@ def _name(dataset: DatasetOutcome) -> str:
 
 
 def _run_row(dataset: DatasetOutcome) -> list[str]:
-    done = dataset.outcome in ("copied", "already there")
+    done = dataset.outcome == "copied" or dataset.seconds > 0
+    known = done or dataset.items > 0
     return [
         _name(dataset),
         code(dataset.uuid),
         unbroken(dataset.outcome),
-        f"{dataset.items:,}" if done else "",
-        unbroken(human_bytes(dataset.bytes)) if done else "",
+        f"{dataset.items:,}" if known else "",
+        unbroken(human_bytes(dataset.bytes)) if known else "",
         unbroken(human_bytes(dataset.copied_bytes)) if done else "",
         unbroken(human_seconds(dataset.seconds)) if done else "",
+        unbroken(dataset.local_copy),
         literal(dataset.message),
     ]
 

@@ -4,6 +4,7 @@ from dtool_ecs_flows.datasets.audit import audit_bucket
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
+from dtool_ecs_flows.datasets.folders import archive_folder, look_at_folders
 from dtool_ecs_flows.datasets.inventory import (
     Inventory,
     InventoryEntry,
@@ -12,6 +13,8 @@ from dtool_ecs_flows.datasets.inventory import (
     write_inventory,
 )
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
+from dtool_ecs_flows.datasets.removing import remove_local_copy
+from dtool_ecs_flows.datasets.selecting import retrieve_items
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 
@@ -19,6 +22,7 @@ __all__ = [
     "DatasetWriter",
     "Inventory",
     "InventoryEntry",
+    "archive_folder",
     "audit_bucket",
     "copy_dataset",
     "create_dataset",
@@ -27,7 +31,10 @@ __all__ = [
     "iter_datasets",
     "list_datasets",
     "load_inventory",
+    "look_at_folders",
     "new_dataset",
+    "remove_local_copy",
+    "retrieve_items",
     "verify_dataset",
     "write_inventory",
 ]

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import dtoolcore
 
-from dtool_ecs_flows import documents, layout, plugins
-from dtool_ecs_flows.datasets.brokers import BrokerDestination
+from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
+from dtool_ecs_flows.datasets.others import BrokerDestination, Brokers
 from dtool_ecs_flows.datasets.running import each_item, operation
 from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError, UnsafeNameError
@@ -44,15 +44,16 @@ def copy_dataset(
     """Copy a frozen dataset to another base URI, and freeze it there.
 
     The same call again is always safe. It takes up what an earlier one left half done: items that are there with the
-    right size and checksum are not sent again. A dataset that is there frozen is compared (UUID, identifiers, sizes,
+    right size and checksum are not sent again, and tags, annotations and overlays that the source has lost since are
+    removed. A dataset that is there frozen is compared (UUID, identifiers, sizes,
     hashes) and not touched.
 
     Every byte that passes is hashed and compared with the source's manifest. Between buckets of one endpoint the
     server copies, and no byte passes here: the report then says `verified="not read"`.
 
-    What is held in memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million
-    items. (The formula stands in `transfer`, and what glibc keeps besides with many large files. Where one side is the
-    store of another dtool plugin, the manifest is held as that plugin makes it, which takes up to 2 KB more per item.)
+    Memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million items. (The
+    formula stands in `transfer`. Where one side is the store of another dtool plugin, the manifest is held as that
+    plugin makes it, which takes up to 2 KB more per item.)
 
     Args:
         source_uri: URI of the dataset.
@@ -76,21 +77,41 @@ def copy_dataset(
         source_uri, base_uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop
     ) as transfer:
         source = open_source(source_uri, config_path)
-        destination = open_destination(base_uri, source.admin, config_path)
-        there = destination.existing()
-        if there is not None and there["type"] == "dataset":
-            report = _compare(source, destination, config_path, update_metadata, begun)
-            tell_all_there(source.items.values(), progress)
-            return report
-        if there is not None and there.get("uuid") != source.admin["uuid"]:
-            raise _other_dataset(destination.uri, there, source)
-        logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
-        items, copied = _copy_items(source, destination, transfer, progress)
-        write_documents(destination, source.readme(), source.tags(), source.annotations())
-        destination.check(items)
-        version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
-        transfer.check()
-        destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
+        return copy_from(source, base_uri, config_path, transfer, progress, begun=begun, update=update_metadata)
+
+
+def copy_from(
+    source: Source,
+    base_uri: str,
+    config_path: str | None,
+    transfer: Transfer,
+    progress: ProgressCallback | None,
+    *,
+    begun: float,
+    update: bool = False,
+    documents_too: bool = True,
+) -> CopyReport:
+    """Do what `copy_dataset` does, from a source that is open.
+
+    `documents_too` is whether README, tags, annotations and overlays are compared where the frozen dataset is there.
+    """
+    destination = open_destination(base_uri, source.admin, config_path)
+    there = destination.existing()
+    if there is not None and there["type"] == "dataset":
+        report = _compare(source, destination, config_path, update=update, documents_too=documents_too, begun=begun)
+        tell_all_there(source.items.values(), progress)
+        return report
+    if there is not None and there.get("uuid") != source.admin["uuid"]:
+        raise _other_dataset(destination.uri, there, source)
+    logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
+    items, copied = _copy_items(source, destination, transfer, progress)
+    tags, annotations, overlays = source.tags(), source.annotations(), source.overlays()
+    write_documents(destination, source.readme(), tags, annotations)
+    destination.check(items)
+    destination.keep_only(tags, annotations, overlays)
+    version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
+    transfer.check()
+    destination.freeze(documents.Manifest(items, version), overlays, source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),
@@ -98,6 +119,7 @@ def copy_dataset(
         skipped=len(items) - len(copied),
         already_there=False,
         verified=destination.verified,
+        notes=(*source.notes, *destination.notes),
         seconds=time.monotonic() - begun,
     )
     logger.info("copied %s: %d items, %d bytes", report.uri, report.copied_items, report.copied_bytes)
@@ -108,7 +130,9 @@ def open_destination(base_uri: str, admin: Mapping[str, Any], config_path: str |
     """Return the place of a dataset at a base URI, whether it is there or not; nothing is written.
 
     Raises:
-        SettingsError: an ECS bucket's settings are not complete.
+        SettingsError: an ECS bucket's settings are not complete, or those of a plugin.
+        PluginError: the plugin for its scheme is not installed, or broken.
+        DatasetError: its plugin cannot write.
         UnsafeNameError: the base URI has a path that it must not have.
         ManifestError: the administrative metadata names no UUID, from which all keys are made.
     """
@@ -168,7 +192,13 @@ def _copy_items(
 
 
 def _compare(
-    source: Source, destination: Destination, config_path: str | None, update: bool, begun: float
+    source: Source,
+    destination: Destination,
+    config_path: str | None,
+    *,
+    update: bool,
+    documents_too: bool,
+    begun: float,
 ) -> CopyReport:
     there = open_source(destination.uri, config_path)
     if there.admin["uuid"] != source.admin["uuid"]:
@@ -187,7 +217,7 @@ def _compare(
                 f"{source.uri} and {destination.uri} are both frozen and differ in item {relpath!r}: "
                 f"{_tell(ours)} here, {_tell(theirs)} there; nothing was changed"
             )
-    differences = _differing_documents(source, there)
+    differences = differing_documents(source, there) if documents_too else []
     if update and differences:
         _update(source, there, differences, config_path)
     return CopyReport(
@@ -203,7 +233,8 @@ def _compare(
     )
 
 
-def _differing_documents(source: Source, there: Source) -> list[str]:
+def differing_documents(source: Source, there: Source) -> list[str]:
+    """Return which of README, tags, annotations and overlays differ, or are in one of the two only."""
     differences = ["README.yml"] if source.readme() != there.readme() else []
     ours = _documents(source)
     theirs = _documents(there)
@@ -220,20 +251,22 @@ def _documents(source: Source) -> dict[str, Any]:
 
 
 def _update(source: Source, there: Source, differences: list[str], config_path: str | None) -> None:
-    """Write the documents that differ through dtoolcore, whose broker keeps the README's history."""
-    with plugins.looked_up(there.uri):
-        dataset = dtoolcore.DataSet.from_uri(there.uri, config_path)
+    """Write the documents that differ through the broker, which keeps the README's history."""
     documents_here = _documents(source)
-    for name in differences:
-        kind, _, key = name.partition("/")
-        if name == "README.yml":
-            dataset.put_readme(source.readme())
-        elif kind == "tags":
-            dataset.put_tag(key)
-        elif kind == "annotations":
-            dataset.put_annotation(key, documents_here[name])
-        elif kind == "overlays":
-            dataset.put_overlay(key, documents_here[name])
+
+    def update(broker: Any) -> None:
+        for name in differences:
+            kind, _, key = name.partition("/")
+            if name == "README.yml":
+                broker.update_readme(source.readme())
+            elif kind == "tags":
+                broker.put_tag(key)
+            elif kind == "annotations":
+                broker.put_annotation(key, documents_here[name])
+            elif kind == "overlays":
+                broker.put_overlay(key, documents_here[name])
+
+    Brokers(there.uri, config_path).call(update)
 
 
 def _other_dataset(uri: str, there: Mapping[str, Any], source: Source) -> DatasetDiffersError:

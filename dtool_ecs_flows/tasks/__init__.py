@@ -11,18 +11,21 @@ Each takes what its operation takes, with blocks (`buckets`) in place of `settin
 """
 
 from dtool_ecs_flows.tasks.audit import audit_dataset, look_at_bucket
+from dtool_ecs_flows.tasks.folders import archive_folder, look_at_folders, remove_local_copy
 from dtool_ecs_flows.tasks.inventory import inventory_bucket
 from dtool_ecs_flows.tasks.operations import (
     copy_dataset,
     create_dataset,
     delete_dataset,
     list_datasets,
+    retrieve_items,
     verify_dataset,
 )
 from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
 
 __all__ = [
     "Buckets",
+    "archive_folder",
     "audit_dataset",
     "copy_dataset",
     "create_dataset",
@@ -31,6 +34,9 @@ __all__ = [
     "is_transient",
     "list_datasets",
     "look_at_bucket",
+    "look_at_folders",
+    "remove_local_copy",
+    "retrieve_items",
     "stops_with_flow",
     "verify_dataset",
 ]

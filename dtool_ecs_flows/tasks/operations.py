@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from dtool_ecs_flows import datasets
-from dtool_ecs_flows.models import CopyReport, CreateReport, DatasetList, DeleteReport, VerifyReport
+from dtool_ecs_flows.models import CopyReport, CreateReport, DatasetList, DeleteReport, ItemsReport, VerifyReport
 from dtool_ecs_flows.tasks.running import Buckets, StopSignal, operation, settings_of, shown, told
 from dtool_ecs_flows.words import human_bytes, human_seconds, one_line
 
@@ -211,4 +211,49 @@ def delete_dataset(uri: str, name: str, *, buckets: Buckets = (), config_path: s
             uri, name, settings=settings_of(buckets), config_path=config_path, stop=StopSignal()
         )
     logger.info("Deleted %s (%s): %d objects", one_line(report.name), report.uri, report.deleted)
+    return report
+
+
+@operation("retrieve items of", "uri")
+def retrieve_items(
+    uri: str,
+    folder: str,
+    *,
+    patterns: Sequence[str] = (),
+    overlay: str = "",
+    values: Sequence[str] = (),
+    buckets: Buckets = (),
+    config_path: str | None = None,
+    concurrency: int | None = None,
+) -> ItemsReport:
+    """Fetch some items of a dataset into a folder, as plain files with what describes them beside.
+
+    Args:
+        uri: URI of a frozen dataset.
+        folder: Path of a folder that is there.
+        patterns: Patterns of relpaths, of which one has to fit.
+        overlay: Name of an overlay that chooses too.
+        values: Patterns of its values; without any, items fit that have a value.
+        buckets: Block of the bucket.
+        config_path: Path of a dtool.json in place of the default one.
+        concurrency: Items at once; by default as the bucket says.
+
+    Returns:
+        What was fetched, and what was there.
+    """
+    with shown(f"Retrieving items of {uri}") as (logger, progress):
+        report = datasets.retrieve_items(
+            uri,
+            folder,
+            patterns=patterns,
+            overlay=overlay,
+            values=values,
+            settings=settings_of(buckets),
+            config_path=config_path,
+            concurrency=concurrency,
+            progress=progress,
+            stop=StopSignal(),
+        )
+    facts = (report.items, report.of_items, one_line(report.name), human_bytes(report.copied_bytes))
+    logger.info("%d of %d items of %s fit, %s fetched", *facts)
     return report

@@ -110,6 +110,30 @@ def test_copy_in(site: Site, slow: BucketSettings, undisturbed: dict[str, Any], 
         restore(site.raw, {})
 
 
+@each_cut
+def test_copy_in_after_its_source_has_lost_documents(
+    site: Site, slow: BucketSettings, tmp_path: Path, cut: Cut
+) -> None:
+    """What an earlier attempt left of them is removed before the freeze, or by the same again; nothing else is."""
+    source = disk_dataset(tmp_path, SMALL, tags=["kept"], overlays=COLOURS)
+    whole, uuid = described(source), dtoolcore.DataSet.from_uri(source).uuid
+    copy_dataset(source, site.direct.base_uri, settings=site.direct)
+    expected = told_of(site.raw)
+    site.raw.edit_json(f"{uuid}/dtool", lambda admin: (admin.update(type="protodataset"), admin.pop("frozen_at")))
+    for lost in ("tags/lost", "tags/lost-too", "annotations/lost.json", "overlays/lost.json"):
+        site.raw.put(f"{uuid}/{lost}", b"" if "tags" in lost else b"{}")
+    begun = objects_of(site.raw)
+    for _ in points(site.proxy, cut, at_least=8):
+        restore(site.raw, begun)
+        with suppress(EcsFlowsError):
+            copy_dataset(source, slow.base_uri, settings=slow)
+
+        site.proxy.calm()
+        assert list(frozen_there(site.direct).values()) in ([], [whole])
+        copy_dataset(source, site.direct.base_uri, settings=site.direct)
+        assert told_of(site.raw) == expected
+
+
 def refused(copy: Callable[[], object], proxy: Proxy, nth: int) -> bool:
     """Copy with all requests refused from the n-th on; return whether there was one."""
     rule = proxy.on(nth=range(nth, FOR_EVER)).answer(400, "Refused")

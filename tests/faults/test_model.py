@@ -39,7 +39,6 @@ from tests.conftest import SLOW_IS_FINE, new_bucket
 from tests.faults.cuts import restore
 from tests.faults.drawn import Fault, faults
 from tests.faults.model import Bucket, Folder, Frozen, Model, Place, Reader, State, Step
-from tests.faults.site import Site
 from tests.independent import MIB, disk_dataset, md5, noise
 from tests.proxy import Proxy, proxied
 from tests.servers import S3Server
@@ -361,18 +360,3 @@ def test_any_sequence(world: World) -> None:
             suppress_health_check=SLOW_IS_FINE,
         ),
     )
-
-
-def test_what_a_source_has_lost_meanwhile(site: Site, tmp_path: Path) -> None:
-    """A copy that takes another up deletes no documents: a tag that its source has no more stays."""
-    source = disk_dataset(tmp_path / "in", {"a": b"1"}, tags=["lost"])
-    site.proxy.on("PUT", key="*/manifest.json").answer(400, "Refused")
-    with pytest.raises(EcsFlowsError):
-        copy_dataset(source, site.through.base_uri, settings=site.through)
-    site.proxy.calm()
-    dtoolcore.DataSet.from_uri(source).delete_tag("lost")
-
-    uri = copy_dataset(source, site.through.base_uri, settings=site.through).uri
-
-    with active(site.direct):
-        assert dtoolcore.DataSet.from_uri(uri).list_tags() == ["lost"]

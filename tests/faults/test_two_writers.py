@@ -282,3 +282,32 @@ def test_a_copy_during_a_delete(proxy: Proxy, bucket: BucketSettings, tmp_path: 
         if not rule.fired:
             break
     assert nth > 5
+
+
+def test_a_delete_during_a_freeze_by_dtoolcore(proxy: Proxy, bucket: BucketSettings, tmp_path: Path) -> None:
+    """Of `dtool freeze` and `DataSetCreator`: whenever it comes, no frozen dataset stays that no listing shows."""
+    (tmp_path / "file").write_bytes(b"1")
+    through, raw = changed(bucket, endpoint=proxy.endpoint, concurrency=1), Raw(bucket)
+    for nth in count(1):
+        proxy.calm()
+        with active(bucket):
+            made = dtoolcore.create_proto_dataset("penguins", bucket.base_uri, "---\n")
+            made.put_item(str(tmp_path / "file"), "a")
+            made.add_item_metadata("a", "n", 1)
+        with active(through):
+            proto = dtoolcore.ProtoDataSet.from_uri(made.uri)
+
+        def delete(_: Request, uri: str = made.uri) -> None:
+            delete_dataset(uri, "penguins", settings=bucket)
+
+        rule = proxy.on(nth=nth).call(delete)
+        with suppress(EcsFlowsError):
+            proto.freeze()
+
+        assert wrong_with_frozen(made.uri, bucket) == []
+        there = raw.listed()
+        assert f"dtool-{made.uuid}" in there or f"{made.uuid}/dtool" not in there or not raw.is_frozen(made.uuid)
+        restore(raw, {})
+        if not rule.fired:
+            break
+    assert nth > 10

@@ -20,8 +20,7 @@ from click.testing import CliRunner, Result
 from dtool_ecs_flows import BucketSettings, create_dataset, list_datasets
 from dtool_ecs_flows.cli import main
 from tests.conformance.helpers import environment
-from tests.flows.site import ROOT, Site, prefect_site
-from tests.flows.test_deployments import ask, save_block
+from tests.flows.site import ROOT, Site, ask, prefect_site, save_block
 from tests.servers.supervisor import free_ports
 
 ARCHIVE = "dtool_ecs_flows.flows.archive.archive"
@@ -51,6 +50,7 @@ class TestWhatWouldBeServed:
         assert {"archive/archive-nightly", "inventory/inventory", "audit/audit-daily"} <= rows.keys()
         assert "0 2 * * * Etc/UTC" in rows["archive/archive-nightly"]
         assert "when asked for" in rows["inventory/inventory"]
+        assert run(str(ROOT / "deployments" / "archives.yaml"), "--dry-run").exit_code == 0
 
     def test_without_a_file_it_is_each_flow(self) -> None:
         """For people, in the UI: no schedule, no parameter."""

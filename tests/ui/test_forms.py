@@ -12,8 +12,7 @@ import pytest
 from dtool_ecs_flows import BucketSettings, create_dataset
 from tests.conftest import new_bucket
 from tests.flows.cancelling import SOON, large_copy
-from tests.flows.site import ROOT, Site, prefect_site
-from tests.flows.test_deployments import ask, save_block
+from tests.flows.site import Site, ask, prefect_site, save_block
 from tests.servers import S3Server
 from tests.ui.conftest import Page, expect, keep
 
@@ -30,10 +29,8 @@ def settings(rclone: S3Server) -> BucketSettings:
 def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> Iterator[Site]:
     """A site with its deployments, and a worker."""
     with prefect_site(tmp_path_factory.mktemp("ui") / "site") as site:
-        site.run("dtool-ecs-flows", "blocks", "register")
         save_block(site, settings)
-        site.run("prefect", "work-pool", "create", "--type", "process", "dtool-ecs")
-        site.run("prefect", "--no-prompt", "deploy", "--all", cwd=ROOT / "deployments")
+        site.deploy()
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             yield site
 
