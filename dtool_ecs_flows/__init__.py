@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         new_dataset,
         remove_local_copy,
         retrieve_items,
+        share_dataset,
         verify_dataset,
         write_inventory,
     )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         ItemsReport,
         Progress,
         RemoveReport,
+        ShareReport,
         VerifyReport,
     )
     from dtool_ecs_flows.progress import dtool_progressbar, progress_bar
@@ -64,6 +66,7 @@ __all__ = [
     "ItemsReport",
     "Progress",
     "RemoveReport",
+    "ShareReport",
     "VerifyReport",
     "archive_folder",
     "audit_bucket",
@@ -80,6 +83,7 @@ __all__ = [
     "progress_bar",
     "remove_local_copy",
     "retrieve_items",
+    "share_dataset",
     "verify_dataset",
     "write_inventory",
 ]

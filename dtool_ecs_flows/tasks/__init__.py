@@ -21,6 +21,7 @@ from dtool_ecs_flows.tasks.operations import (
     verify_dataset,
 )
 from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
+from dtool_ecs_flows.tasks.sharing import share_dataset
 
 __all__ = [
     "Buckets",
@@ -35,6 +36,7 @@ __all__ = [
     "look_at_folders",
     "remove_local_copy",
     "retrieve_items",
+    "share_dataset",
     "stops_with_flow",
     "verify_dataset",
 ]
