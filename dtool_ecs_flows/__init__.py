@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         new_dataset,
         remove_local_copy,
         retrieve_items,
+        share_dataset,
         verify_dataset,
         write_inventory,
     )
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         ItemsReport,
         Progress,
         RemoveReport,
+        ShareReport,
         VerifyReport,
     )
     from dtool_ecs_flows.progress import dtool_progressbar, progress_bar
@@ -65,6 +67,7 @@ __all__ = [
     "ItemsReport",
     "Progress",
     "RemoveReport",
+    "ShareReport",
     "VerifyReport",
     "archive_folder",
     "audit_bucket",
@@ -82,6 +85,7 @@ __all__ = [
     "progress_bar",
     "remove_local_copy",
     "retrieve_items",
+    "share_dataset",
     "verify_dataset",
     "write_inventory",
 ]

@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "RemoveReport",
+    "ShareReport",
     "Verified",
     "VerifyReport",
 ]
@@ -282,6 +283,20 @@ class RemoveReport(Report):
     kept: _Message = ""
     """Why it, or what is left of it, was kept; empty where all of it is gone."""
     seconds: float
+
+
+class ShareReport(Report):
+    """What `share_dataset` did. No part of it, and no text made of it, tells a signed URL."""
+
+    uri: str
+    uuid: str
+    name: str
+    url: str = ""
+    """Where everyone can read it now; empty where its URLs are signed."""
+    expires_at: float | None = None
+    """Until when the signed URLs work, UTC epoch seconds; None where it is public."""
+    secret_block: str = ""
+    """The name of the Prefect block of type Secret that has the signed URL, where a flow has put it into one."""
 
 
 class DatasetAudit(Report):

@@ -25,6 +25,7 @@ from dtool_ecs_flows.tasks.operations import (
     verify_dataset,
 )
 from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
+from dtool_ecs_flows.tasks.sharing import share_dataset
 from dtool_ecs_flows.tasks.waiting import wait_for_dataset
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "look_at_folders",
     "remove_local_copy",
     "retrieve_items",
+    "share_dataset",
     "stops_with_flow",
     "verify_dataset",
     "wait_for_dataset",

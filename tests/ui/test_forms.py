@@ -81,7 +81,16 @@ FORMS = {
         "Slice to read",
         "Datasets at once",
     ),
-    "publish/publish": ("folder", "Name of the new dataset", "README", "Tags", "Derived from", "Creator"),
+    "publish/publish": (
+        "folder",
+        "Name of the new dataset",
+        "README",
+        "Tags",
+        "Derived from",
+        "Creator",
+        "Readable by",
+        "Days that a signed URL lasts",
+    ),
 }
 
 
