@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         DatasetWriter,
         audit_bucket,
         copy_dataset,
+        copy_shard,
         create_dataset,
         delete_dataset,
         find_dataset,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         DeleteReport,
         Finding,
         Progress,
+        ShardReport,
         VerifyReport,
     )
     from dtool_ecs_flows.progress import dtool_progressbar, progress_bar
@@ -50,9 +52,11 @@ __all__ = [
     "EcsFlowsError",
     "Finding",
     "Progress",
+    "ShardReport",
     "VerifyReport",
     "audit_bucket",
     "copy_dataset",
+    "copy_shard",
     "create_dataset",
     "delete_dataset",
     "dtool_progressbar",

@@ -27,6 +27,7 @@ __all__ = [
     "Item",
     "Progress",
     "ProgressCallback",
+    "ShardReport",
     "Verified",
     "VerifyReport",
 ]
@@ -135,6 +136,25 @@ class CopyReport(Report):
     """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
+    seconds: float
+
+
+class ShardReport(Report):
+    """What `copy_shard` did."""
+
+    source_uri: str
+    uri: str
+    uuid: str
+    name: str
+    shard: int
+    shards: int
+    items: int
+    """Items in the shard."""
+    bytes: int
+    """Bytes in the shard."""
+    copied_items: int
+    """The others were there already."""
+    copied_bytes: int
     seconds: float
 
 

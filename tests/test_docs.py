@@ -229,7 +229,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "pip": check_pip,
     "python": check_python,
     "sudo": check_files,
-    **dict.fromkeys(("dtool", "export", "echo", "cd", "docker"), check_nothing),
+    **dict.fromkeys(("dtool", "export", "echo", "cd", "docker", "dask"), check_nothing),
 }
 
 

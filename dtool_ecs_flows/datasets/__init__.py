@@ -6,6 +6,7 @@ from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
 from dtool_ecs_flows.datasets.finding import find_dataset
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
+from dtool_ecs_flows.datasets.shards import copy_shard
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 
@@ -13,6 +14,7 @@ __all__ = [
     "DatasetWriter",
     "audit_bucket",
     "copy_dataset",
+    "copy_shard",
     "create_dataset",
     "delete_dataset",
     "find_dataset",
