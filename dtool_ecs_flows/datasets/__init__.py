@@ -16,6 +16,7 @@ from dtool_ecs_flows.datasets.inventory import (
 from dtool_ecs_flows.datasets.listing import iter_datasets, list_datasets
 from dtool_ecs_flows.datasets.removing import remove_local_copy
 from dtool_ecs_flows.datasets.selecting import retrieve_items
+from dtool_ecs_flows.datasets.shards import copy_shard
 from dtool_ecs_flows.datasets.sharing import share_dataset
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.datasets.writer import DatasetWriter
@@ -27,6 +28,7 @@ __all__ = [
     "archive_folder",
     "audit_bucket",
     "copy_dataset",
+    "copy_shard",
     "create_dataset",
     "delete_dataset",
     "find_dataset",

@@ -25,6 +25,7 @@ from dtool_ecs_flows.tasks.operations import (
     verify_dataset,
 )
 from dtool_ecs_flows.tasks.running import Buckets, is_transient, stops_with_flow
+from dtool_ecs_flows.tasks.shards import copy_in_shards, copy_shard
 from dtool_ecs_flows.tasks.sharing import share_dataset
 from dtool_ecs_flows.tasks.waiting import wait_for_dataset
 
@@ -34,6 +35,8 @@ __all__ = [
     "archive_folder",
     "audit_dataset",
     "copy_dataset",
+    "copy_in_shards",
+    "copy_shard",
     "create_dataset",
     "delete_dataset",
     "inventory_bucket",
