@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, copy_dataset, list_datasets, verify_dataset
 from tests.independent import MIB, disk_dataset, everything, noise
-from tests.servers.supervisor import ROOT
-from tests.stores.conftest import Other
+from tests.stores.conftest import Other, killed_copy
 
 Buckets = Callable[[], BucketSettings]
 
@@ -83,8 +80,7 @@ def test_a_copy_that_was_killed_is_taken_up(other: Other, ecs: Buckets, tmp_path
     else:
         source = copy_dataset(source, ecs().base_uri).uri
 
-    command = [sys.executable, "-W", "ignore", "-m", "tests.stores.child", source, base_uri, str(count // 2)]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    killed = killed_copy(source, base_uri, after=count // 2)
     again = copy_dataset(source, base_uri)
 
     assert killed.returncode == -9, killed.stderr

@@ -56,7 +56,7 @@ class Manners:
     misread: Callable[[str], bool] = _never
     """Says whether the plugin itself lists an item of this relpath under another; only manifests have it right."""
     listed: Callable[[Any], Iterable[str]] | None = None
-    """Lists the identifiers of the items that are there, where the broker's own listing has relpaths wrong."""
+    """Lists the identifiers of the items that are there, where the broker lists relpaths wrongly, or slowly."""
     named: Callable[[Any, str], bool] | None = None
     """Says whether the item of an identifier has its relpath with it, where that is written after its bytes."""
     files: Callable[[Any, Kind], Iterable[str]] | None = None
@@ -100,10 +100,17 @@ def _open_http(broker: Any) -> None:
 
 
 def _s3_files(broker: Any, kind: Kind) -> Iterable[str]:
-    prefix = getattr(broker, f"{kind}_key_prefix")
-    return [
-        each.key.removeprefix(prefix) for each in broker.s3resource.Bucket(broker.bucket).objects.filter(Prefix=prefix)
-    ]
+    return _s3_below(broker, getattr(broker, f"{kind}_key_prefix"))
+
+
+def _s3_listed(broker: Any) -> Iterable[str]:
+    """List the identifiers, which are the ends of keys; the broker itself gets every item to learn its relpath."""
+    return [name for name in _s3_below(broker, broker.data_key_prefix) if _IDENTIFIER.fullmatch(name)]
+
+
+def _s3_below(broker: Any, prefix: str) -> list[str]:
+    found = broker.s3resource.Bucket(broker.bucket).objects.filter(Prefix=prefix)
+    return [each.key.removeprefix(prefix) for each in found]
 
 
 # --- smb: dtool-smb 0.1 ---
@@ -218,7 +225,7 @@ MANNERS: Mapping[str, Manners] = MappingProxyType(
         "http": Manners(threads="shared", opened=_open_http),
         "https": Manners(threads="shared", opened=_open_http),
         # Resources of boto3 are not thread-safe, and each broker that is made changes a dictionary of the module.
-        "s3": Manners(threads="one", ascii_admin=True, files=_s3_files),
+        "s3": Manners(threads="one", ascii_admin=True, listed=_s3_listed, files=_s3_files),
         # Its service keeps one session of requests, whose state is not guarded.
         "azure": Manners(
             threads="own",
