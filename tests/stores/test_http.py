@@ -41,6 +41,7 @@ def publish(uri: str, bucket: BucketSettings, seconds: int | None = None) -> str
         return str(dtoolcore.DataSet.from_uri(uri)._storage_broker.http_enable())
 
 
+@pytest.mark.shows("http", "from", "items overlays annotations tags README verify publish signed")
 @pytest.mark.parametrize("seconds", [None, 600], ids=["public", "signed"])
 def test_a_published_dataset_is_copied_into_another_bucket(ecs: Buckets, tmp_path: Path, seconds: int | None) -> None:
     """All of it comes by URL: items with any name and a large one, overlays, annotations, tags, README."""
@@ -122,6 +123,7 @@ def test_a_signature_ends_with_its_time_and_is_never_shown(
     assert report.source_uri == url.partition("?")[0]
 
 
+@pytest.mark.shows("http", "from", "resume")
 def test_a_copy_from_http_that_was_killed_is_taken_up(ecs: Buckets, tmp_path: Path) -> None:
     """What arrived stays; what did not comes with the same call again."""
     bucket, target = ecs(), ecs()

@@ -16,6 +16,7 @@ from tests.stores.conftest import Other, killed_copy
 Buckets = Callable[[], BucketSettings]
 
 
+@pytest.mark.shows("s3 azure smb irods", "to from", "items overlays annotations tags README verify list")
 def test_a_dataset_goes_to_another_store_and_comes_back_as_it_was(other: Other, ecs: Buckets, tmp_path: Path) -> None:
     """Items with odd names and a large one, overlays, annotations, tags and README; each byte hashed both ways."""
     contents = {**other.contents, "large.bin": noise(9 * MIB)}
@@ -68,6 +69,8 @@ def test_what_was_written_opens_with_the_plugin_alone(other: Other, ecs: Buckets
         assert theirs._storage_broker.get_annotation(name) == ours.get_annotation(name)
 
 
+@pytest.mark.shows("s3 azure smb irods", "to", "resume")
+@pytest.mark.shows("s3 azure smb", "from", "resume")
 @pytest.mark.parametrize("direction", ["to it", "from it"])
 def test_a_copy_that_was_killed_is_taken_up(other: Other, ecs: Buckets, tmp_path: Path, direction: str) -> None:
     """What is there and right is not sent again, and the end is the same."""

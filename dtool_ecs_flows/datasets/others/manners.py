@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -172,6 +173,9 @@ def in_a_header(text: str) -> str:
 
 def _open_azure(broker: Any) -> None:
     """Let a broker of dtool-azure keep names in headers that no header can have; what else it writes has them right."""
+    # Its client logs every answer that is none of success as an error, also where it asks whether something is there.
+    if not (log := logging.getLogger("azure.storage")).handlers:
+        log.addHandler(logging.NullHandler())
     service = broker._blobservice
     of_blob, of_container = service.set_blob_metadata, service.set_container_metadata
 
