@@ -89,6 +89,24 @@ def test_a_plugin_that_ends_the_process_is_an_error(place: Callable[[str], Other
         verify_dataset(uri)
 
 
+def test_a_frozen_dataset_is_not_written_over_while_its_store_is_down(
+    rgw: S3Server, place: Callable[[str], Other], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dtool-s3 says that there is nothing where it is refused; that is no reason to begin anew."""
+    other = place("s3")
+    bucket = other.base_uri.rpartition("/")[2]
+    source = disk_dataset(tmp_path / "in", {"a": b"1"})
+    uri = copy_dataset(source, other.base_uri).uri
+    with proxied(rgw.endpoint) as proxy:
+        monkeypatch.setenv(f"DTOOL_S3_ENDPOINT_{bucket}", proxy.endpoint)
+        proxy.on("GetObject", key="*/dtool").answer(403, "AccessDenied")
+        with pytest.raises(StoreError, match=r"the plugin for s3 failed.*AccessDenied"):
+            copy_dataset(source, other.base_uri)
+        assert proxy.seen("PUT") == []
+    monkeypatch.setenv(f"DTOOL_S3_ENDPOINT_{bucket}", rgw.endpoint)
+    assert verify_dataset(uri).ok
+
+
 def test_a_setting_that_is_missing_is_named(place: Callable[[str], Other], monkeypatch: pytest.MonkeyPatch) -> None:
     """As the plugin names it; the command ends as with any other wrong setting."""
     other = place("smb")
