@@ -5,7 +5,7 @@ The gateway of the tests takes such parts; stores refuse parts below 5 MiB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
@@ -27,3 +27,9 @@ def small_parts() -> Iterator[None]:
         for module in (cache, destinations, receiving, sending, transfer, writer):
             stack.enter_context(mock.patch.object(module, "SINGLE_PUT", LEAST_PART))
         yield
+
+
+def run_in_small_parts(function: Callable[[], object]) -> None:
+    """Call a function in small parts: for another process, which finds this module imported by its fork server."""
+    with small_parts():
+        function()

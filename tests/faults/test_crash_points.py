@@ -40,7 +40,7 @@ from tests.faults.site import Site
 from tests.independent import Raw, bucket_dataset, disk_dataset, files_below, identifier, noise
 from tests.proxy import Answer, Proxy, Request
 from tests.servers import S3Server
-from tests.small_parts import LARGE, small_parts
+from tests.small_parts import LARGE, run_in_small_parts, small_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -50,7 +50,7 @@ COLOURS = {"colour": {"a": "blue"}}
 
 # A real process of its own for each attempt, which does not have to import everything anew.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["dtool_ecs_flows"])
+PROCESSES.set_forkserver_preload(["dtool_ecs_flows", "tests.small_parts"])
 
 each_cut = pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__.replace("_", " "))
 
@@ -145,7 +145,7 @@ def refused(copy: Callable[[], object], proxy: Proxy, nth: int) -> bool:
 def killed(copy: Callable[[], object], proxy: Proxy, nth: int) -> bool:
     """Copy in a process that is killed at its n-th request; return whether there was one."""
     started = threading.Event()
-    process = PROCESSES.Process(target=_in_small_parts, args=(copy,))
+    process = PROCESSES.Process(target=run_in_small_parts, args=(copy,))
 
     def kill(_: Request) -> Answer:
         assert started.wait(60)
@@ -159,11 +159,6 @@ def killed(copy: Callable[[], object], proxy: Proxy, nth: int) -> bool:
     process.join()
     assert process.exitcode == (-signal.SIGKILL if rule.fired else 0)
     return rule.fired > 0
-
-
-def _in_small_parts(copy: Callable[[], object]) -> None:
-    with small_parts():
-        copy()
 
 
 @pytest.mark.parametrize("cut", [refused, killed])

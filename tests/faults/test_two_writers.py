@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CONTENTS = {"large": LARGE, **{f"item {number}": noise(1000 + number, number) for number in range(4)}}
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["dtool_ecs_flows"])
+PROCESSES.set_forkserver_preload(["dtool_ecs_flows", "tests.small_parts"])
 
 Process = multiprocessing.process.BaseProcess
 
