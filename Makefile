@@ -68,7 +68,7 @@ bench-stores: $(READY) rgw samba azurite ## Copies from and to other stores besi
 	.cache/stores/bin/python -m benchmarks.stores
 
 # In an environment with the extra [all], as a site has it: dtoolcore imports all plugins whenever it looks one up.
-test-stores: $(READY) rgw samba azurite ## From and to the stores of other dtool plugins: HTTP, S3, Azure, SMB, iRODS
+test-stores: $(READY) rgw samba azurite chromium ## From and to the stores of other dtool plugins: HTTP, S3, Azure, SMB, iRODS
 	@scripts/test-with $(BIN)/python .cache/stores constraints.txt --group test --group stores -- tests/stores
 
 # On the other Pythons one server is enough: what differs is Python.

@@ -166,8 +166,8 @@ def test_a_server_that_is_gone_is_told_apart_from_damage(ecs: Buckets, tmp_path:
         asked = len(proxy.seen("GetObject", key="*/data/*"))
     assert {finding.kind for finding in findings} == {"not verified"}
     assert len(findings) == 120
-    assert "not tried" in findings[-1].message
-    assert asked < 2 * 2 * 30
+    assert any("not tried" in finding.message for finding in findings)
+    assert asked < 120  # each that was tried was tried twice
 
 
 @pytest.mark.parametrize("operation", ["write", "list"])

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from dtool_ecs_flows import BucketSettings, copy_dataset, verify_dataset
+from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.cli import main
 from dtool_ecs_flows.errors import SettingsError, StoreError, UnsafeNameError
 from dtool_ecs_flows.models import Progress
@@ -72,10 +72,13 @@ def test_names_that_a_plugin_misreads_are_told_of(place: Callable[[str], Other],
     """They are right in the manifest; only what dtool lists without it is not."""
     source = disk_dataset(tmp_path / "in", {"a:b": b"1", "plain": b"2"})
 
-    report = copy_dataset(source, place("irods").base_uri)
+    other, told = place("irods"), "1 items have names that the plugin lists otherwise; the manifest has them right"
 
-    assert report.notes == ("1 items have names that the plugin lists otherwise; the manifest has them right",)
-    assert verify_dataset(report.uri).findings == ()
+    said = CliRunner().invoke(main, ["copy", source, other.base_uri])
+
+    assert told in said.output.splitlines()
+    (info,) = list_datasets(other.base_uri).datasets
+    assert verify_dataset(info.uri).findings == ()
 
 
 def test_a_plugin_that_ends_the_process_is_an_error(place: Callable[[str], Other], tmp_path: Path) -> None:
@@ -180,3 +183,21 @@ def test_a_dataset_of_links_is_a_source(ecs: Buckets, tmp_path: Path) -> None:
     assert (report.items, report.verified) == (1, "content")
     assert verify_dataset(proto.uri).findings == ()
     assert (tmp_path / "data" / "größe.txt").read_bytes() == b"1"
+
+
+def test_a_dataset_is_made_straight_in_another_store(other: Other, tmp_path: Path) -> None:
+    """`create_dataset` puts files there from many threads, in folders of their own, with metadata of items."""
+    files = {}
+    for number in range(6):
+        files[f"run {number}/größe.txt"] = tmp_path / f"{number}"
+        files[f"run {number}/größe.txt"].write_bytes(b"%d" % number)
+
+    report = create_dataset(
+        "made", other.base_uri, files=files, tags=["raw"], item_metadata={path: {"n": 1} for path in files}
+    )
+
+    assert verify_dataset(report.uri).findings == ()
+    back = everything(copy_dataset(report.uri, str(tmp_path)).uri)
+    assert sorted(back["bytes"].values()) == [b"%d" % number for number in range(6)]
+    assert back["overlays"] == {"n": dict.fromkeys(map(identifier, files), 1)}
+    assert back["tags"] == ["raw"]

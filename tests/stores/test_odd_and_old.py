@@ -17,6 +17,7 @@ import pytest
 from dtool_ecs_flows import BucketSettings, copy_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.errors import TransferError
 from tests.independent import Raw, disk_dataset, everything, identifier, md5
+from tests.servers import S3Server
 from tests.stores import icommands
 from tests.stores.conftest import Other
 
@@ -155,3 +156,29 @@ def test_irods_has_hashes_of_another_function(place: Callable[[str], Other], ecs
     assert everything(copy_dataset(back.uri, str(tmp_path / "out")).uri) == everything(source)
     (manifest.parent.parent / "data" / identifier("a")).write_bytes(b"2")
     assert [(f.kind, f.subject) for f in verify_dataset(uri).findings] == [("corrupt", "a")]
+
+
+def test_a_dataset_of_dtool_s3_before_0_4_is_read(place: Callable[[str], Other], rgw: S3Server, ecs: Buckets) -> None:
+    """Names as they are in the metadata, no structure.json, and what describes the dataset in metadata alone."""
+    other, data = place("s3"), b"a,b\n1,2\n"
+    keys = {"access_key_id": rgw.access_key_id, "secret_access_key": rgw.secret_access_key}
+    raw = Raw(BucketSettings(bucket=other.base_uri.rpartition("/")[2], endpoint=rgw.endpoint, **keys))
+    admin = {"uuid": UUID, "name": "old", "type": "dataset", "creator_username": "olssont", "frozen_at": "1500000000.5"}
+    entry = {"relpath": "table.csv", "size_in_bytes": len(data), "hash": md5(data), "utc_timestamp": 1.5e9}
+    manifest = {
+        "items": {identifier("table.csv"): entry},
+        "hash_function": "md5sum_hexdigest",
+        "dtoolcore_version": "2",
+    }
+    raw.put(f"dtool-{UUID}", b"")
+    raw.put(f"{UUID}/dtool", b"", admin)
+    raw.put(f"{UUID}/README.yml", b"---\n")
+    raw.put(f"{UUID}/manifest.json", json.dumps(manifest).encode())
+    raw.put(f"{UUID}/data/{identifier('table.csv')}", data, {"handle": "table.csv", "checksum": md5(data)})
+    bucket = ecs()
+
+    report = copy_dataset(f"{other.base_uri}/{UUID}", bucket.base_uri)
+
+    assert (report.copied_items, report.verified) == (1, "content")
+    assert verify_dataset(report.uri).findings == ()
+    assert Raw(bucket).json(f"{UUID}/dtool")["frozen_at"] == 1500000000.5
