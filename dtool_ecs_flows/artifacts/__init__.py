@@ -2,6 +2,7 @@
 
 from dtool_ecs_flows.artifacts.audits import audit_headline, audit_markdown, audit_rows
 from dtool_ecs_flows.artifacts.drawing import artifact_key, code, literal
+from dtool_ecs_flows.artifacts.expiry import expire_headline, expire_markdown, expiring_rows, expiring_summary
 from dtool_ecs_flows.artifacts.listings import dataset_list_rows, dataset_list_summary, verify_markdown
 from dtool_ecs_flows.artifacts.progress import TaskProgress
 from dtool_ecs_flows.artifacts.runs import published_markdown, run_headline, run_markdown
@@ -15,6 +16,10 @@ __all__ = [
     "code",
     "dataset_list_rows",
     "dataset_list_summary",
+    "expire_headline",
+    "expire_markdown",
+    "expiring_rows",
+    "expiring_summary",
     "literal",
     "published_markdown",
     "run_headline",

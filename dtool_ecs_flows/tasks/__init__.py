@@ -11,6 +11,7 @@ Each takes what its operation takes, with blocks (`buckets`) in place of `settin
 """
 
 from dtool_ecs_flows.tasks.audit import audit_dataset, look_at_bucket
+from dtool_ecs_flows.tasks.expiring import expire_dataset, list_expiring
 from dtool_ecs_flows.tasks.folders import archive_folder, look_at_folders, remove_local_copy
 from dtool_ecs_flows.tasks.operations import (
     copy_dataset,
@@ -30,8 +31,10 @@ __all__ = [
     "copy_dataset",
     "create_dataset",
     "delete_dataset",
+    "expire_dataset",
     "is_transient",
     "list_datasets",
+    "list_expiring",
     "look_at_bucket",
     "look_at_folders",
     "remove_local_copy",
