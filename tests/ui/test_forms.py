@@ -122,6 +122,12 @@ FORMS = {
         "Slice to read",
         "Datasets at once",
     ),
+    "expire/expire": (
+        "Tags that a dataset must have to be deleted",
+        "Days since it was frozen",
+        "Datasets at most",
+        "Hours to wait for an answer",
+    ),
     "publish/publish": (
         "folder",
         "Name of the new dataset",
