@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     assert "dtool_ecs_flows/py.typed" in names
     assert {
         f"dtool_ecs_flows/flows/{flow}.py"
-        for flow in ("archive", "audit", "retrieve", "inventory", "mirror", "publish")
+        for flow in ("archive", "audit", "expire", "retrieve", "inventory", "mirror", "publish")
     } <= set(names)
 
 

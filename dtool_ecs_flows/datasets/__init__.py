@@ -4,6 +4,7 @@ from dtool_ecs_flows.datasets.audit import audit_bucket
 from dtool_ecs_flows.datasets.copy import copy_dataset
 from dtool_ecs_flows.datasets.create import create_dataset, new_dataset
 from dtool_ecs_flows.datasets.delete import delete_dataset
+from dtool_ecs_flows.datasets.expiring import expire_dataset, list_expiring
 from dtool_ecs_flows.datasets.finding import find_dataset
 from dtool_ecs_flows.datasets.folders import archive_folder, look_at_folders
 from dtool_ecs_flows.datasets.inventory import (
@@ -31,10 +32,12 @@ __all__ = [
     "copy_shard",
     "create_dataset",
     "delete_dataset",
+    "expire_dataset",
     "find_dataset",
     "inventory_bucket",
     "iter_datasets",
     "list_datasets",
+    "list_expiring",
     "load_inventory",
     "look_at_folders",
     "new_dataset",

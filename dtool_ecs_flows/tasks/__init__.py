@@ -14,6 +14,7 @@ Each takes what its operation takes, with blocks (`buckets`) in place of `settin
 
 from dtool_ecs_flows.tasks.audit import audit_dataset, look_at_bucket
 from dtool_ecs_flows.tasks.caching import BY_DATASET
+from dtool_ecs_flows.tasks.expiring import expire_dataset, list_expiring
 from dtool_ecs_flows.tasks.folders import archive_folder, look_at_folders, remove_local_copy
 from dtool_ecs_flows.tasks.inventory import inventory_bucket
 from dtool_ecs_flows.tasks.operations import (
@@ -39,9 +40,11 @@ __all__ = [
     "copy_shard",
     "create_dataset",
     "delete_dataset",
+    "expire_dataset",
     "inventory_bucket",
     "is_transient",
     "list_datasets",
+    "list_expiring",
     "look_at_bucket",
     "look_at_folders",
     "remove_local_copy",
