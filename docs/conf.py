@@ -85,7 +85,8 @@ def described_fields(obj: object) -> Iterator[str]:
     if isinstance(obj, type) and issubclass(obj, BaseModel):
         for name, field in obj.model_fields.items():
             if field.description:
-                yield f":param {name}: {field.description}"
+                plain = re.sub(r"([*`|_\\])", r"\\\1", field.description)
+                yield f":param {name}: {plain}"
 
 
 def first_page(app: Sphinx, error: Exception | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import dtoolcore
@@ -31,30 +32,26 @@ def is_of_a_site(block: Block) -> bool:
 
 
 def is_plain(block: Block) -> bool:
-    """Whether a block is one of all other commands."""
-    return block.language in SHELLS and bool(programs(block)) and not is_of_dtool(block) and not is_of_a_site(block)
+    """Whether a block is Python, or has commands of none of these two kinds."""
+    if block.language not in SHELLS:
+        return block.language == "python"
+    return bool(programs(block)) and not is_of_dtool(block) and not is_of_a_site(block)
 
 
-def with_blocks(wanted: object) -> pytest.MarkDecorator:
-    """Give a test each page that has such blocks, but for the tutorial, which is followed as one."""
-    assert callable(wanted)
+def with_blocks(wanted: Callable[[Block], bool]) -> pytest.MarkDecorator:
+    """Give a test each page that has such blocks, but for the tutorial, which has a test of its own."""
     pages = [page for page in PAGES if page != TUTORIAL and any(map(wanted, blocks(page)))]
     return pytest.mark.parametrize("page", pages, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
-@with_blocks(lambda block: block.language == "python")
-@pytest.mark.usefixtures("prefect_server")
-def test_python_runs(page: Path, reader: Reader) -> None:
-    """Who types what stands in a page, from top to bottom, meets no error."""
-    reader.follow(page, lambda block: block.language == "python")
-
-
 @with_blocks(is_plain)
-def test_commands_run(page: Path, reader: Reader) -> None:
-    """Who types the commands of a page gets what it shows."""
+def test_pages_are_followed(page: Path, reader: Reader, prefect_server: str) -> None:
+    """Who types what stands in a page, from top to bottom, meets no error and sees what it shows."""
+    reader.terminal.environment["PREFECT_API_URL"] = prefect_server
     reader.follow(page, is_plain)
 
 
+@pytest.mark.slow
 def test_the_tutorial_is_followed(reader: Reader, prefect_server: str) -> None:
     """Who has never seen any of it has an archive, finds the damage and has the files back, as the page shows it."""
     reader.own["prefect server start"] = "true"  # one runs already

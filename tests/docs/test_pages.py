@@ -11,12 +11,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import click
+from prefect import Flow
 
-from dtool_ecs_flows import BucketSettings, datasets, events
+import dtool_ecs_flows
+from dtool_ecs_flows import BucketSettings, datasets, events, flows
 from dtool_ecs_flows.cli import ends, main
 from dtool_ecs_flows.datasets.behind import BEHIND
 from dtool_ecs_flows.layout import MAX_HANDLE_BYTES
@@ -40,6 +44,8 @@ def check_own_command(words: list[str]) -> None:
 
 
 def check_prefect(words: list[str]) -> None:
+    if words[0] != "cloud":
+        return  # run by test_site.py
     names = itertools.takewhile(re.compile(r"[a-z-]*[a-z]").fullmatch, words)
     said = prefect_help(*(name for name in names if not name.startswith("-")))
     for word in words:
@@ -164,6 +170,17 @@ def test_the_operations_that_tell_their_progress_are_those_that_are_named() -> N
     assert set(re.findall(r"`(\w+)`", said)) == {
         name for name in datasets.__all__ if "progress" in inspect.signature(getattr(datasets, name)).parameters
     }
+
+
+def test_the_reference_has_all_that_is_public() -> None:
+    """Whoever looks for a name that can be imported, or for a flow, finds it in the reference."""
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.rst"))
+    said = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", reference, re.MULTILINE))
+    # EcsFlowsError is with all errors, on the page of their module.
+    assert said >= set(dtool_ecs_flows.__all__) - {"EcsFlowsError"}
+    modules = [import_module(f"dtool_ecs_flows.flows.{each.name}") for each in iter_modules(flows.__path__)]
+    with_flows = {each.__name__ for each in modules if any(isinstance(value, Flow) for value in vars(each).values())}
+    assert with_flows <= set(re.findall(r"^\.\. automodule:: (\S+)$", reference, re.MULTILINE))
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
