@@ -18,7 +18,7 @@ READY = .venv/complete
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench docs lint test test-all test-long test-pythons test-oldest test-stores soak rgw postgres chromium samba azurite constraints clean
+.PHONY: help setup demo bench bench-stores docs lint test test-all test-long test-pythons test-oldest test-stores soak rgw postgres chromium samba azurite constraints clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,8 +63,12 @@ test-all: test-long test-stores test-pythons test-oldest ## What takes longer: s
 test-long: $(READY) rgw postgres chromium
 	$(BIN)/pytest -m "not ($(QUICK))" --durations=10
 
+bench-stores: $(READY) rgw samba azurite ## Copies from and to other stores beside dtoolcore's own copy, in some minutes
+	@scripts/test-with $(BIN)/python .cache/stores constraints.txt --group test --group stores -- --version
+	.cache/stores/bin/python -m benchmarks.stores
+
 # In an environment with the extra [all], as a site has it: dtoolcore imports all plugins whenever it looks one up.
-test-stores: $(READY) rgw samba azurite ## From and to the stores of other dtool plugins: HTTP, S3, Azure, SMB, iRODS
+test-stores: $(READY) rgw samba azurite chromium ## From and to the stores of other dtool plugins: HTTP, S3, Azure, SMB, iRODS
 	@scripts/test-with $(BIN)/python .cache/stores constraints.txt --group test --group stores -- tests/stores
 
 # On the other Pythons one server is enough: what differs is Python.

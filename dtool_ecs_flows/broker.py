@@ -364,7 +364,7 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
 
     def http_enable(self) -> str:
         """Publish the dataset over HTTP and return its URL: public, or for `DTOOL_ECS_PUBLISH_EXPIRY` seconds."""
-        return publishing.publish(self.dataset)
+        return publishing.publish(self.dataset, self.dataset.store.settings.publish_expiry)
 
     def supports_signing(self) -> bool:
         """Whether signed URLs can be had here: they can."""

@@ -29,6 +29,8 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "RemoveReport",
+    "ShardReport",
+    "ShareReport",
     "Verified",
     "VerifyReport",
 ]
@@ -147,6 +149,25 @@ class ItemsReport(CopyReport):
 
     of_items: int
     """Items in the dataset."""
+
+
+class ShardReport(Report):
+    """What `copy_shard` did."""
+
+    source_uri: str
+    uri: str
+    uuid: str
+    name: str
+    shard: int
+    shards: int
+    items: int
+    """Items in the shard."""
+    bytes: int
+    """Bytes in the shard."""
+    copied_items: int
+    """The others were there already."""
+    copied_bytes: int
+    seconds: float
 
 
 class CreateReport(Report):
@@ -282,6 +303,20 @@ class RemoveReport(Report):
     kept: _Message = ""
     """Why it, or what is left of it, was kept; empty where all of it is gone."""
     seconds: float
+
+
+class ShareReport(Report):
+    """What `share_dataset` did. No part of it, and no text made of it, tells a signed URL."""
+
+    uri: str
+    uuid: str
+    name: str
+    url: str = ""
+    """Where everyone can read it now; empty where its URLs are signed."""
+    expires_at: float | None = None
+    """Until when the signed URLs work, UTC epoch seconds; None where it is public."""
+    secret_block: str = ""
+    """The name of the Prefect block of type Secret that has the signed URL, where a flow has put it into one."""
 
 
 class DatasetAudit(Report):

@@ -57,7 +57,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     assert {name for name in tops if not name.endswith(".dist-info")} == {"dtool_ecs_flows"}
     assert "dtool_ecs_flows/py.typed" in names
     assert {
-        f"dtool_ecs_flows/flows/{flow}.py" for flow in ("archive", "audit", "retrieve", "inventory", "publish")
+        f"dtool_ecs_flows/flows/{flow}.py"
+        for flow in ("archive", "audit", "expire", "retrieve", "inventory", "mirror", "publish")
     } <= set(names)
 
 

@@ -2,6 +2,7 @@
 
 from dtool_ecs_flows.artifacts.audits import audit_headline, audit_markdown, audit_rows
 from dtool_ecs_flows.artifacts.drawing import artifact_key, code, literal
+from dtool_ecs_flows.artifacts.expiry import expire_headline, expire_markdown, expiring_rows, expiring_summary
 from dtool_ecs_flows.artifacts.inventories import inventory_headline, inventory_rows, inventory_summary
 from dtool_ecs_flows.artifacts.listings import verify_markdown
 from dtool_ecs_flows.artifacts.progress import TaskProgress
@@ -14,6 +15,10 @@ __all__ = [
     "audit_markdown",
     "audit_rows",
     "code",
+    "expire_headline",
+    "expire_markdown",
+    "expiring_rows",
+    "expiring_summary",
     "inventory_headline",
     "inventory_rows",
     "inventory_summary",

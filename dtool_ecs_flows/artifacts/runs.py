@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dtool_ecs_flows.artifacts.drawing import code, literal, markdown_table, unbroken
-from dtool_ecs_flows.models import CreateReport
+from dtool_ecs_flows.models import CreateReport, ShareReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
-from dtool_ecs_flows.words import human_bytes, human_seconds, plural
+from dtool_ecs_flows.words import human_bytes, human_seconds, human_time, plural
 
 
 def run_headline(report: RunReport) -> str:
@@ -72,8 +72,15 @@ def _run_row(dataset: DatasetOutcome) -> list[str]:
     ]
 
 
-def published_markdown(report: CreateReport, *, tags: Sequence[str] = (), derived_from: Sequence[str] = ()) -> str:
-    """Draw a dataset that was made."""
+def published_markdown(
+    report: CreateReport,
+    *,
+    tags: Sequence[str] = (),
+    derived_from: Sequence[str] = (),
+    shared: ShareReport | None = None,
+    not_shared: str = "",
+) -> str:
+    """Draw a dataset that was made, and how it is shared; `not_shared` is why that failed."""
     facts = [
         ("URI", code(report.uri)),
         ("UUID", code(report.uuid)),
@@ -82,6 +89,19 @@ def published_markdown(report: CreateReport, *, tags: Sequence[str] = (), derive
         ("Tags", ", ".join(map(code, tags))),
         ("Derived from", "<br>".join(map(code, derived_from))),
         ("Time", human_seconds(report.seconds)),
+        *_sharing(shared),
+        ("Not shared", literal(not_shared)),
     ]
     table = markdown_table(("Dataset", code(report.name)), [fact for fact in facts if fact[1]])
     return f"# Published {code(report.name)}\n\n{table}"
+
+
+def _sharing(shared: ShareReport | None) -> list[tuple[str, str]]:
+    if shared is None:
+        return []
+    if shared.expires_at is None:
+        return [("Readable by", "everyone"), ("URL", code(shared.url))]
+    return [
+        ("Readable by", f"whoever has the signed URL, until {human_time(shared.expires_at)} UTC"),
+        ("Signed URL", f"in the Secret block {code(shared.secret_block)}, where nobody reads it by chance"),
+    ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import click
 
-from dtool_ecs_flows.cli import audit, blocks, copy, doctor, ends, inventory, ls, verify
+from dtool_ecs_flows.cli import audit, blocks, copy, doctor, ends, inventory, ls, serve, verify
 
 __all__ = ["COMMANDS", "main"]
 
@@ -22,6 +22,7 @@ COMMANDS: tuple[click.Command, ...] = (
     verify.verify,
     audit.audit,
     doctor.doctor,
+    serve.serve,
     blocks.blocks,
 )
 """The commands, in the order of the help."""

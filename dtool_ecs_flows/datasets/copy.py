@@ -166,12 +166,13 @@ def _copy_items(
     destination: Destination,
     transfer: Transfer,
     progress: ProgressCallback | None,
+    chosen: Mapping[str, Item] | None = None,
 ) -> tuple[dict[str, Item], list[Item]]:
-    """Copy all items; return them all with their MD5, and those that were written."""
+    """Copy all items, or those that are chosen; return them with their MD5, and those that were written."""
     item_source = source.item_source()
-    items = dict(source.items)  # in this order
+    items = dict(source.items if chosen is None else chosen)  # in this order
     copied: list[Item] = []
-    destination.begin(source.admin, source.items)
+    destination.begin(source.admin, items)
 
     def put(item: Item) -> tuple[Item, bool]:
         with suppress(CorruptItemError):  # a bit may have flipped on the way: once more
@@ -179,7 +180,7 @@ def _copy_items(
         return destination.put(item, item_source, transfer)
 
     done = each_item(
-        transfer, source.items.values(), put, progress, destination.uri, skipped=lambda result: not result[1]
+        transfer, list(items.values()), put, progress, destination.uri, skipped=lambda result: not result[1]
     )
     for item, (as_put, written) in done:
         items[item.identifier] = as_put

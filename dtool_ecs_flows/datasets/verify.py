@@ -138,10 +138,7 @@ def _unfrozen_in_bucket(uri: str, config_path: str | None) -> tuple[Mapping[str,
 
 
 def _unfrozen_elsewhere(uri: str, config_path: str | None) -> tuple[Mapping[str, Any], Finding] | None:
-    def look(broker: Any) -> dict[str, Any] | None:
-        return dict(broker.get_admin_metadata()) if broker.has_admin_metadata() else None
-
-    admin = Brokers(uri, config_path).call(look)
+    admin = Brokers(uri, config_path).admin()
     return None if admin is None else (admin, _proto(admin))
 
 

@@ -20,7 +20,7 @@ import click
 from prefect import Flow
 
 import dtool_ecs_flows
-from dtool_ecs_flows import BucketSettings, datasets, flows
+from dtool_ecs_flows import BucketSettings, datasets, events, flows
 from dtool_ecs_flows.cli import ends, main
 from dtool_ecs_flows.datasets.behind import BEHIND
 from dtool_ecs_flows.layout import MAX_HANDLE_BYTES
@@ -128,6 +128,12 @@ def test_the_table_of_exit_statuses_is_that_of_the_code() -> None:
     """A script that goes by the README is not misled."""
     (table,) = [table for table in tables(README) if table[0][0] == "status"]
     assert {int(status): meaning for status, meaning in table[1:]} == ends.STATUSES
+
+
+def test_the_table_of_events_is_that_of_the_code() -> None:
+    """An automation that goes by the page hears what it waits for."""
+    (table,) = [table for table in tables(ROOT / "docs" / "composing.md") if table[0][0] == "event"]
+    assert {name.strip("`") for name, *_ in table[1:]} == {events.ARCHIVED, events.PUBLISHED, events.CORRUPT}
 
 
 def test_the_module_map_is_that_of_the_package() -> None:

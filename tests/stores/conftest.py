@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from tests.conftest import new_bucket
 from tests.independent import CONTENTS
 from tests.servers import OtherServer, S3Server, ServerUnavailableError, start_other
 from tests.servers.samba import SHARE
+from tests.servers.supervisor import ROOT
 from tests.stores import azure, icommands
 
 if importlib.util.find_spec("dtool_smb") is None:
@@ -62,6 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:dtool_smb"))
             # dtool-smb and dtool-s3 leave what they have opened to the garbage collector.
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
+def killed_copy(source: str, base_uri: str, *, after: int) -> subprocess.CompletedProcess[str]:
+    """Copy in a process that kills itself once so many items are done; return how it ended."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.stores.child", source, base_uri, str(after)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, copy_dataset, list_datasets, verify_dataset
 from tests.independent import MIB, disk_dataset, everything, noise
-from tests.servers.supervisor import ROOT
-from tests.stores.conftest import Other
+from tests.stores.conftest import Other, killed_copy
 
 Buckets = Callable[[], BucketSettings]
 
 
+@pytest.mark.shows("s3 azure smb irods", "to from", "items overlays annotations tags README verify list")
 def test_a_dataset_goes_to_another_store_and_comes_back_as_it_was(other: Other, ecs: Buckets, tmp_path: Path) -> None:
     """Items with odd names and a large one, overlays, annotations, tags and README; each byte hashed both ways."""
     contents = {**other.contents, "large.bin": noise(9 * MIB)}
@@ -71,6 +69,8 @@ def test_what_was_written_opens_with_the_plugin_alone(other: Other, ecs: Buckets
         assert theirs._storage_broker.get_annotation(name) == ours.get_annotation(name)
 
 
+@pytest.mark.shows("s3 azure smb irods", "to", "resume")
+@pytest.mark.shows("s3 azure smb", "from", "resume")
 @pytest.mark.parametrize("direction", ["to it", "from it"])
 def test_a_copy_that_was_killed_is_taken_up(other: Other, ecs: Buckets, tmp_path: Path, direction: str) -> None:
     """What is there and right is not sent again, and the end is the same."""
@@ -83,8 +83,7 @@ def test_a_copy_that_was_killed_is_taken_up(other: Other, ecs: Buckets, tmp_path
     else:
         source = copy_dataset(source, ecs().base_uri).uri
 
-    command = [sys.executable, "-W", "ignore", "-m", "tests.stores.child", source, base_uri, str(count // 2)]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    killed = killed_copy(source, base_uri, after=count // 2)
     again = copy_dataset(source, base_uri)
 
     assert killed.returncode == -9, killed.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from dtool_ecs_flows import BucketSettings, create_dataset
 from tests.conftest import new_bucket
 from tests.flows.cancelling import SOON, large_copy
 from tests.flows.site import Site, ask, prefect_site, save_block
+from tests.independent import Raw
 from tests.servers import S3Server
 from tests.ui.conftest import Page, expect, keep
 
@@ -40,12 +42,32 @@ FORMS = {
         "source_base_uri",
         "a folder that the worker can read",
         "The bucket that they go into.",
+        "The source holds",
         "Only these datasets",
+        "Only older than so many days",
+        "Afterwards",
+        "Marker file",
+        "Minutes without a change",
         "Dry run",
         "README, tags and annotations that differ in the bucket",
         "Datasets at once",
     ),
-    "retrieve/retrieve": ("datasets", "Names, UUIDs or URIs", "destination_base_uri", "Dry run", "Datasets at once"),
+    "retrieve/retrieve": (
+        "datasets",
+        "Names, UUIDs or URIs",
+        "destination_base_uri",
+        "Only items that fit",
+        "Only items with this overlay",
+        "Dry run",
+        "Datasets at once",
+    ),
+    "mirror/mirror": (
+        "Nothing is changed in it.",
+        "The bucket that becomes the mirror",
+        "Only names that fit",
+        "Datasets at most",
+        "Other buckets",
+    ),
     "inventory/inventory": (
         "The bucket to look into. Nothing is written to it.",
         "Folder that the worker can write",
@@ -61,7 +83,22 @@ FORMS = {
         "Slice to read",
         "Datasets at once",
     ),
-    "publish/publish": ("folder", "Name of the new dataset", "README", "Tags", "Derived from", "Creator"),
+    "expire/expire": (
+        "Tags that a dataset must have to be deleted",
+        "Days since it was frozen",
+        "Datasets at most",
+        "Hours to wait for an answer",
+    ),
+    "publish/publish": (
+        "folder",
+        "Name of the new dataset",
+        "README",
+        "Tags",
+        "Derived from",
+        "Creator",
+        "Readable by",
+        "Days that a signed URL lasts",
+    ),
 }
 
 
@@ -158,3 +195,38 @@ def test_row_23_the_cancel_button(site: Site, page: Page, rclone: S3Server, tmp_
         keep(page, "cancelled")
         assert copy.seconds_to_stop() < SOON
         copy.finish()
+
+
+def test_what_expires_is_deleted_when_somebody_presses_resume(
+    site: Site, page: Page, settings: BucketSettings, tmp_path: Path
+) -> None:
+    """The run waits as Paused; its form shows the datasets, and the answer of the browser decides."""
+    (tmp_path / "a.txt").write_text("a")
+    made = create_dataset(
+        "scratch", settings.base_uri, files={"a.txt": tmp_path / "a.txt"}, tags=["scratch"], settings=settings
+    )
+    raw = Raw(settings)
+    raw.edit_json(f"{made.uuid}/dtool", lambda admin: admin.update(frozen_at=1.5e9))
+    by_name = {"$ref": {"block_document_slug": "ecs-bucket/archive"}}
+    given = {"bucket": by_name, "tags": ["scratch"], "older_than_days": 30}
+    site.run("prefect", "deployment", "run", "expire/expire", "--params", json.dumps(given))
+    identifier = ask(site, "deployments/name/expire/expire")["id"]
+    page.goto(f"{site.url}/v2/deployments/deployment/{identifier}")
+    expect(page.get_by_text("Paused").first).to_be_visible()
+    (run,) = ask(site, "flow_runs/filter", {"deployments": {"id": {"any_": [identifier]}}})
+
+    page.goto(f"{site.url}/v2/runs/flow-run/{run['id']}")
+    page.get_by_role("button", name="Resume").first.click()
+    expect(page.get_by_text("Delete these datasets for good").first).to_be_visible()
+    expect(page.get_by_text("would be deleted").first).to_be_visible()
+    keep(page, "expire-asked")
+    page.get_by_role("switch").first.click()
+    page.get_by_label("Your name").fill("Curator")
+    keep(page, "expire-answered")
+    page.get_by_role("button", name=re.compile("Submit|Resume")).last.click()
+
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    keep(page, "expired")
+    assert not raw.listed(f"{made.uuid}/")
+    (report,) = ask(site, "artifacts/latest/filter", {"artifacts": {"key": {"any_": [f"expire-{settings.bucket}"]}}})
+    assert "Approved by Curator" in report["data"]

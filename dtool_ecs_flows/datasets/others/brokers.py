@@ -66,6 +66,32 @@ class Brokers:
             except _WHATEVER as error:
                 raise self._failed(error) from None
 
+    def admin(self) -> dict[str, Any] | None:
+        """Return the administrative metadata as the broker gives it; None where there is nothing.
+
+        Several brokers say that there is nothing where they are refused, or the store is down. A dataset that is there
+        must not be written over for that.
+
+        Raises:
+            NotADatasetError: what is there is no JSON.
+            StoreError: the store does not say.
+        """
+
+        def look(broker: Any) -> dict[str, Any] | None:
+            there = broker.has_admin_metadata()
+            if not there and self.manners.absent is None:
+                return None
+            try:
+                return dict(broker.get_admin_metadata())
+            except (ValueError, RecursionError) as error:  # no JSON
+                raise NotADatasetError(f"{self.uri} cannot be opened: {told(error)}") from None
+            except _WHATEVER as error:
+                if not there and self.manners.absent is not None and self.manners.absent(error):
+                    return None
+                raise
+
+        return self.call(look)
+
     def names(self, kind: Kind) -> list[str]:
         """Return the names of the tags, annotations or overlays, sorted."""
         files = self.manners.files

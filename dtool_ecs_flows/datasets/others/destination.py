@@ -61,19 +61,14 @@ class BrokerDestination:
 
     def existing(self) -> dict[str, Any] | None:
         """Return the administrative metadata of what is there; None where nothing is."""
-
-        def look(broker: Any) -> dict[str, Any] | None:
-            return dict(broker.get_admin_metadata()) if broker.has_admin_metadata() else None
-
-        return self._brokers.call(look)
+        return self._brokers.admin()
 
     def begin(self, admin: Mapping[str, Any], items: Mapping[str, Item]) -> None:
         """Check that the store can hold the items, and make it a proto dataset, or take up the one that is there."""
         self._check_names(items)
-        there = self.existing()
+        there = self.existing() or self._create(admin)
         self._made = there is None
         if there is None:
-            self._create(admin)
             return
         self._refuse_frozen(there)
         self._there = self._brokers.call(self._listed)
@@ -100,15 +95,18 @@ class BrokerDestination:
         if wrong:
             raise UnsafeNameError(f"item {relpath!r} cannot be in {self.uri}: {wrong}")
 
-    def _create(self, admin: Mapping[str, Any]) -> None:
-        proto = {**{key: value for key, value in admin.items() if key != "frozen_at"}, "type": "protodataset"}
+    def _create(self, admin: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Make a proto dataset; return what is there where another process was faster."""
         try:
             self._brokers.call(lambda broker: broker.create_structure())
         except StoreError as error:
+            if there := self.existing():
+                return there
             # A process that was killed right here leaves a place of this UUID that is no dataset yet, and the broker
             # does not take it up. Where that is not what it was, the next call fails too.
             logger.info("%s: goes on with what is there (%s)", self.uri, error)
-        self._put_admin(proto)
+        self._put_admin({**{key: value for key, value in admin.items() if key != "frozen_at"}, "type": "protodataset"})
+        return None
 
     def _put_admin(self, admin: Mapping[str, Any]) -> None:
         # A copy for each call: dtool-azure turns the values in it to text.

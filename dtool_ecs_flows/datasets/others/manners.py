@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -22,6 +23,7 @@ Threads: TypeAlias = Literal["one", "own", "shared"]
 Kind: TypeAlias = Literal["tags", "annotations", "overlays"]
 
 _TIMEOUTS = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
+_NOT_FOUND_IN_SMB = (0xC0000034, 0xC000003A)  # no such name, no such path
 _FORBIDDEN_IN_SMB = frozenset('\\:*?"<>|')
 _IDENTIFIER = re.compile(r"[0-9a-f]{40}")
 
@@ -53,10 +55,12 @@ class Manners:
     """Administrative metadata has to be ASCII there."""
     opened: Callable[[Any], None] = _nothing
     """Called with each broker that was made."""
+    absent: Callable[[BaseException], bool] | None = None
+    """Tells the error of what is not there from all others, where the broker takes any error for an answer."""
     misread: Callable[[str], bool] = _never
     """Says whether the plugin itself lists an item of this relpath under another; only manifests have it right."""
     listed: Callable[[Any], Iterable[str]] | None = None
-    """Lists the identifiers of the items that are there, where the broker's own listing has relpaths wrong."""
+    """Lists the identifiers of the items that are there, where the broker lists relpaths wrongly, or slowly."""
     named: Callable[[Any, str], bool] | None = None
     """Says whether the item of an identifier has its relpath with it, where that is written after its bytes."""
     files: Callable[[Any, Kind], Iterable[str]] | None = None
@@ -99,11 +103,23 @@ def _open_http(broker: Any) -> None:
 # --- s3: dtool-s3 0.14 ---
 
 
+def _absent_in_s3(error: BaseException) -> bool:
+    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    return code in ("NoSuchKey", "404")
+
+
 def _s3_files(broker: Any, kind: Kind) -> Iterable[str]:
-    prefix = getattr(broker, f"{kind}_key_prefix")
-    return [
-        each.key.removeprefix(prefix) for each in broker.s3resource.Bucket(broker.bucket).objects.filter(Prefix=prefix)
-    ]
+    return _s3_below(broker, getattr(broker, f"{kind}_key_prefix"))
+
+
+def _s3_listed(broker: Any) -> Iterable[str]:
+    """List the identifiers, which are the ends of keys; the broker itself gets every item to learn its relpath."""
+    return [name for name in _s3_below(broker, broker.data_key_prefix) if _IDENTIFIER.fullmatch(name)]
+
+
+def _s3_below(broker: Any, prefix: str) -> list[str]:
+    found = broker.s3resource.Bucket(broker.bucket).objects.filter(Prefix=prefix)
+    return [each.key.removeprefix(prefix) for each in found]
 
 
 # --- smb: dtool-smb 0.1 ---
@@ -111,6 +127,11 @@ def _s3_files(broker: Any, kind: Kind) -> Iterable[str]:
 
 def _open_smb(broker: Any) -> None:
     weakref.finalize(broker, broker.conn.close)
+
+
+def _absent_in_smb(error: BaseException) -> bool:
+    answers = list(getattr(error, "smb_messages", ()))
+    return bool(answers) and answers[-1].status in _NOT_FOUND_IN_SMB
 
 
 def _wrong_with_smb(relpath: str) -> str:
@@ -165,6 +186,9 @@ def in_a_header(text: str) -> str:
 
 def _open_azure(broker: Any) -> None:
     """Let a broker of dtool-azure keep names in headers that no header can have; what else it writes has them right."""
+    # Its client logs every answer that is none of success as an error, also where it asks whether something is there.
+    if not (log := logging.getLogger("azure.storage")).handlers:
+        log.addHandler(logging.NullHandler())
     service = broker._blobservice
     of_blob, of_container = service.set_blob_metadata, service.set_container_metadata
 
@@ -178,6 +202,10 @@ def _open_azure(broker: Any) -> None:
         return of_container(container_name, metadata=escaped(metadata))
 
     service.set_blob_metadata, service.set_container_metadata = set_blob_metadata, set_container_metadata
+
+
+def _absent_in_azure(error: BaseException) -> bool:
+    return getattr(error, "status_code", None) == 404
 
 
 def _azure_files(broker: Any, kind: Kind) -> Iterable[str]:
@@ -218,11 +246,12 @@ MANNERS: Mapping[str, Manners] = MappingProxyType(
         "http": Manners(threads="shared", opened=_open_http),
         "https": Manners(threads="shared", opened=_open_http),
         # Resources of boto3 are not thread-safe, and each broker that is made changes a dictionary of the module.
-        "s3": Manners(threads="one", ascii_admin=True, files=_s3_files),
+        "s3": Manners(threads="one", absent=_absent_in_s3, ascii_admin=True, listed=_s3_listed, files=_s3_files),
         # Its service keeps one session of requests, whose state is not guarded.
         "azure": Manners(
             threads="own",
             opened=_open_azure,
+            absent=_absent_in_azure,
             misread=lambda relpath: not _is_plain(relpath),
             listed=_azure_listed,
             named=_azure_named,
@@ -235,6 +264,7 @@ MANNERS: Mapping[str, Manners] = MappingProxyType(
             one_case=True,
             folders=True,
             opened=_open_smb,
+            absent=_absent_in_smb,
             files=_smb_files,
             hash=_smb_hash,
         ),

@@ -34,22 +34,23 @@ def open_with_broker(uri: str, config_path: str | None) -> tuple[Brokers, dict[s
         PluginError, SettingsError, StoreError: it cannot be opened.
     """
     brokers = Brokers(uri, config_path)
-    if not brokers.call(lambda broker: broker.has_admin_metadata()):
+    told = brokers.admin()
+    if told is None:
         hint = "; create_dataset(name, base_uri, directory=…) makes one of a folder" if os.path.isdir(uri) else ""
         raise NotADatasetError(f"{brokers.uri} is not a dataset{hint}")
-    admin = brokers.call(_admin_of)
+    admin = brokers.call(lambda broker: _completed(broker, told))
     if admin["type"] != "dataset":
         raise NotADatasetError(f"{brokers.uri} is a proto dataset: it has not been frozen yet")
     return brokers, admin
 
 
-def _admin_of(broker: Any) -> dict[str, Any]:
+def _completed(broker: Any, told: dict[str, Any]) -> dict[str, Any]:
     """Return administrative metadata: times as numbers, keys as dtoolcore has them.
 
-    Some stores give what was written beside the JSON document: as text, ASCII, with other keys. The document is the
+    Some brokers tell what was written beside the JSON document: as text, ASCII, with other keys. The document is the
     better one where there is one, but for the type, which only the broker's word decides.
     """
-    admin = documents.parse_admin(json.dumps(broker.get_admin_metadata()).encode(), {}, "the other store")
+    admin = documents.parse_admin(json.dumps(told).encode(), {}, "the other store")
     with suppress(Exception):
         body = json.loads(broker.get_text(broker.get_admin_metadata_key()))
         if body["uuid"] == admin["uuid"]:
