@@ -49,8 +49,16 @@ def own(port: int) -> Iterator[str]:
 
     Its database is the user's own. Must come before Prefect is imported, which decides then where its server is.
     """
+    import socket
     import subprocess
 
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", port))
+        except OSError as error:
+            told = f"port {port} cannot be had ({error.strerror}): choose another with --port, or set PREFECT_API_URL"
+            raise ends.Failure(f"{told} where that is your Prefect server", ends.USAGE) from None
     url = f"http://127.0.0.1:{port}"
     os.environ["PREFECT_API_URL"] = f"{url}/api"
     environment = {

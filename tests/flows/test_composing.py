@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,28 @@ def test_a_pipeline_that_fails_while_it_publishes_leaves_nothing_in_a_transactio
             theirs(block, "create")
         assert len(proxy.seen("PutObject", key="*/dtool")) == 2
     assert raw.listed() == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Prefect leaves a socket open
+def test_an_async_flow_waits_archives_and_leaves_nothing_half(block: EcsBucket, make: MakeDataset) -> None:
+    """Sensor, copies and the transaction work in a flow that is a coroutine, on its threads."""
+    good, bad = make("good"), make("bad")
+    spoil(bad.uri)
+
+    @flow
+    async def theirs(bucket: EcsBucket) -> str:
+        found = our.wait_for_dataset.submit("good", bucket.base_uri, poll_seconds=0.1, buckets=bucket)
+        with removes_unfinished():
+            our.copy_dataset(good.uri, bucket.base_uri, buckets=bucket)
+        await asyncio.sleep(0)
+        with pytest.raises(TransferError), removes_unfinished():
+            our.copy_dataset.submit(bad.uri, bucket.base_uri, buckets=bucket).result()
+        return found.result().uri
+
+    uri = asyncio.run(theirs(block))
+    gc.collect()  # the socket: here, where it is no error, and not in a later test
+    assert uri == f"{block.base_uri}/{good.uuid}"
+    assert state_of(block) == {"good": "dataset"}
 
 
 def test_a_transaction_without_a_failure_removes_nothing(block: EcsBucket, make: MakeDataset) -> None:

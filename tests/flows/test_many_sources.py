@@ -12,8 +12,10 @@ from ruamel.yaml import YAML
 
 from dtool_ecs_flows import BucketSettings, list_datasets
 from dtool_ecs_flows.blocks import EcsBucket
+from tests.conftest import new_bucket
 from tests.flows.conftest import block_of
 from tests.flows.site import ROOT, ask, prefect_site, save_block
+from tests.servers import S3Server
 
 ARCHIVES = ROOT / "deployments" / "archives.yaml"
 
@@ -41,8 +43,14 @@ def test_the_parameters_of_each_entry_are_those_of_its_flow(path: Path, rclone_b
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_each_source_has_a_deployment_that_overtakes_nobody(tmp_path: Path, rclone_bucket: BucketSettings) -> None:
-    """With the two commands of the page all sources are deployed, wait for each other, and one is run by its name."""
+def test_each_source_has_a_deployment_that_overtakes_nobody(
+    tmp_path: Path, rclone: S3Server, rclone_bucket: BucketSettings
+) -> None:
+    """With the two commands of the page all sources are deployed and wait for each other; one is run by its name.
+
+    So is a mirror, which is given two blocks by their names, as the form gives them.
+    """
+    other = new_bucket(rclone)
     base = tmp_path / "microscope"
     for name in ("image-1", "image-2"):
         (base / name).mkdir(parents=True)
@@ -52,6 +60,7 @@ def test_each_source_has_a_deployment_that_overtakes_nobody(tmp_path: Path, rclo
     with prefect_site(tmp_path / "site") as site:
         site.run("dtool-ecs-flows", "blocks", "register")
         save_block(site, rclone_bucket)
+        save_block(site, other, "mirror")
         site.run("prefect", "work-pool", "create", "--type", "process", "dtool-ecs")
         site.run("prefect", "work-queue", "create", "archives", "--pool", "dtool-ecs", "--limit", "1")
         command = ("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "archives.yaml")
@@ -67,11 +76,17 @@ def test_each_source_has_a_deployment_that_overtakes_nobody(tmp_path: Path, rclo
             ]
         assert ask(site, "work_pools/dtool-ecs/queues/archives")["concurrency_limit"] == 1
 
-        options = {"source_holds": "plain folders", "dry_run": False}
+        site.run("prefect", "--no-prompt", "deploy", "--name", "mirror", cwd=ROOT / "deployments")
+        first, second = ({"$ref": {"block_document_slug": f"ecs-bucket/{name}"}} for name in ("archive", "mirror"))
+        options = {"source_holds": "plain folders", "other_buckets": [second]}
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             given = [f"--param=source_base_uri={json.dumps(str(base))}", f"--param=options={json.dumps(options)}"]
             said = site.run("prefect", "deployment", "run", "archive/microscope", *given, "--watch")
             assert "Completed" in said
+            given = [f"--param=source_bucket={json.dumps(first)}", f"--param=destination={json.dumps(second)}"]
+            said = site.run("prefect", "deployment", "run", "mirror/mirror", *given, "--watch")
+            assert "Completed" in said
 
     (made,) = list_datasets(rclone_bucket.base_uri, settings=rclone_bucket, tags=True).datasets
+    assert [info.uuid for info in list_datasets(other.base_uri, settings=other).datasets] == [made.uuid]
     assert (made.name, made.type, made.tags) == ("image-1", "dataset", ("microscope",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,6 +99,20 @@ class TestWhatWouldBeServed:
         assert result.stderr.startswith(f"Error: {tmp_path}/prefect.yaml")
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server that is there is not taken for one's own; and who has one named needs no other."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = run(str(ROOT / "deployments" / "prefect.yaml"), "--server", "--port", port)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    named = run(str(ROOT / "deployments" / "prefect.yaml"), "--server", "--port", port)
+
+    assert (refused.exit_code, named.exit_code) == (2, 2)
+    assert f"port {port} cannot be had (Address already in use)" in refused.stderr
+    assert "leave out --server" in named.stderr
 
 
 @pytest.mark.usefixtures("prefect_server")
