@@ -18,7 +18,7 @@ READY = .venv/complete
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench bench-stores lint test test-all test-long test-pythons test-oldest test-stores soak rgw chromium samba azurite constraints clean
+.PHONY: help setup demo bench bench-stores docs lint test test-all test-long test-pythons test-oldest test-stores soak rgw postgres chromium samba azurite constraints clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,18 +42,25 @@ demo: $(READY) ## The main job on real data and servers of its own; DATA=folder 
 bench: $(READY) rgw ## Speed beside s5cmd, rclone, dtool-s3 and others, in 30 minutes; BENCH="--only small --rounds 3" and the like
 	$(BIN)/python -m benchmarks $(BENCH)
 
-lint: $(READY) ## Style, types and who may import whom
+# All of it, each time: what has not changed would not warn again.
+docs: $(READY) ## The pages and the reference as a site, in build/docs; a warning, as of a link that leads nowhere, is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c docs . build/docs
+	@echo "== build/docs/index.html"
+
+lint: $(READY) docs ## Style, types, who may import whom, the container, the pages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deployments/compose/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deployments/compose/compose.yaml
 
 test: lint rgw ## Lint and the quick tests, in under 15 minutes
 	$(BIN)/pytest -m "$(QUICK)" --durations=10
 
 test-all: test-long test-stores test-pythons test-oldest ## What takes longer: slow tests, published peers, other stores and Pythons, the oldest dtoolcore
 
-test-long: $(READY) rgw chromium
+test-long: $(READY) rgw postgres chromium
 	$(BIN)/pytest -m "not ($(QUICK))" --durations=10
 
 bench-stores: $(READY) rgw samba azurite ## Copies from and to other stores beside dtoolcore's own copy, in some minutes
@@ -82,6 +89,9 @@ soak: $(READY) rgw ## An hour of archiving, retrieving and deleting under faults
 
 rgw: ## Ceph's RADOS Gateway, a real server for the tests: installed where that is possible
 	@scripts/install rgw
+
+postgres: ## A real PostgreSQL for the tests of the deployments: installed where that is possible
+	@scripts/install postgres
 
 samba: ## A real SMB server for the tests of other stores: installed where that is possible
 	@scripts/install samba

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -40,6 +41,7 @@ def main() -> int:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     signal.signal(signal.SIGTERM, _leave)  # else no clean-up runs
     signal.signal(signal.SIGINT, _leave)  # a shell starts its background jobs deaf to it
+    asked = _Asked()
     _isolate(folder, verbose=arguments.verbose)
     sys.path.insert(0, str(ROOT))  # for the servers of the tests and the flows of the site
 
@@ -50,16 +52,16 @@ def main() -> int:
     from tests.servers import bypass_proxy
 
     bypass_proxy()
-    screen = Screen()
+    screen = Screen(asked.check)
     try:
         tell(screen, folder, arguments.data)
+        screen.farewell(time.monotonic() - begun, str(folder) if arguments.keep else "")
     except (KeyboardInterrupt, TerminationSignal):  # Prefect makes the second of a SIGTERM while a flow runs
         screen.stopped()
         return 130
     except Exception as error:  # noqa: BLE001  # whatever it is, a reader wants one clear line and a status
         screen.failed(f"{type(error).__name__}: {error}", traceback=arguments.verbose)
         return 1
-    screen.farewell(time.monotonic() - begun, str(folder) if arguments.keep else "")
     return 0
 
 
@@ -81,6 +83,26 @@ def _isolate(folder: Path, *, verbose: bool) -> None:
     }
     for name in ("cache", "datasets", "retrieved"):
         (folder / name).mkdir()
+
+
+class _Asked:
+    """Knows of each SIGINT and SIGTERM, whatever became of the exception that its handler raised.
+
+    One that comes while a library runs a callback of its own may be lost there; while a flow runs, Prefect has its own
+    handler.
+    """
+
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` where there was one."""
+        with suppress(BlockingIOError):
+            if {signal.SIGINT, signal.SIGTERM} & set(os.read(self._read, 1000)):
+                raise KeyboardInterrupt
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

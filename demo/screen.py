@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 
@@ -21,9 +21,14 @@ ACCENT = "cyan"
 
 
 class Screen:
-    """Prints numbered steps, each with what it did and how long it took."""
+    """Prints numbered steps, each with what it did and how long it took.
 
-    def __init__(self) -> None:
+    Args:
+        check: called before each step; raises where there should be no other.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
         self._console = Console(highlight=False)
         self._numbers = count(1)
 
@@ -35,6 +40,7 @@ class Screen:
     @contextmanager
     def step(self, what: str, how: str) -> Iterator[ProgressCallback]:
         """Announce a step, show that it runs, how far it has come where it tells that, and how long it took."""
+        self._check()
         number = next(self._numbers)
         self._console.print(f"\n[bold {ACCENT}]{number}  {what}[/]  [dim]{escape(how)}[/]")
         begun = time.monotonic()
@@ -57,6 +63,7 @@ class Screen:
 
     def farewell(self, seconds: float, kept: str) -> None:
         """Close the show with where to go from here."""
+        self._check()
         lines = [
             f"[bold green]All of it worked[/], in {human_seconds(seconds)}. Nothing is left running.",
             "",

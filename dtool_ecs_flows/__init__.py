@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtool_ecs_flows.datasets import (
         DatasetWriter,
+        Inventory,
+        InventoryEntry,
+        archive_folder,
         audit_bucket,
         copy_dataset,
+        copy_shard,
         create_dataset,
         delete_dataset,
+        find_dataset,
+        inventory_bucket,
         iter_datasets,
         list_datasets,
+        load_inventory,
+        look_at_folders,
         new_dataset,
+        remove_local_copy,
+        retrieve_items,
+        share_dataset,
         verify_dataset,
+        write_inventory,
     )
     from dtool_ecs_flows.errors import EcsFlowsError
     from dtool_ecs_flows.models import (
@@ -28,7 +40,11 @@ if TYPE_CHECKING:
         DatasetList,
         DeleteReport,
         Finding,
+        ItemsReport,
         Progress,
+        RemoveReport,
+        ShardReport,
+        ShareReport,
         VerifyReport,
     )
     from dtool_ecs_flows.progress import dtool_progressbar, progress_bar
@@ -48,18 +64,34 @@ __all__ = [
     "DeleteReport",
     "EcsFlowsError",
     "Finding",
+    "Inventory",
+    "InventoryEntry",
+    "ItemsReport",
     "Progress",
+    "RemoveReport",
+    "ShardReport",
+    "ShareReport",
     "VerifyReport",
+    "archive_folder",
     "audit_bucket",
     "copy_dataset",
+    "copy_shard",
     "create_dataset",
     "delete_dataset",
     "dtool_progressbar",
+    "find_dataset",
+    "inventory_bucket",
     "iter_datasets",
     "list_datasets",
+    "load_inventory",
+    "look_at_folders",
     "new_dataset",
     "progress_bar",
+    "remove_local_copy",
+    "retrieve_items",
+    "share_dataset",
     "verify_dataset",
+    "write_inventory",
 ]
 
 _ROOMS = ("datasets", "models", "errors", "settings", "progress")
@@ -75,3 +107,8 @@ def __getattr__(name: str) -> Any:
             if name in module.__all__:
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names, also of what is not imported yet: for whoever completes them, and for the reference."""
+    return sorted({*globals(), *__all__})

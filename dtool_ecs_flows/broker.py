@@ -330,10 +330,10 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         """Learn once what is in the bucket; dtoolcore's freeze then asks nothing more of it.
 
         Raises:
-            FrozenDatasetError: another process has frozen it; it names what was put from here and is not in it.
+            FrozenDatasetError, NotADatasetError: another process has frozen it (what was in vain is named), or deleted.
         """
         try:
-            self.dataset.refuse_frozen()
+            self.dataset.refuse_all_but_proto()
         except FrozenDatasetError as error:
             late = self._known.put_in_vain(self.dataset)
             if not late:
@@ -355,15 +355,16 @@ class ECSStorageBroker(BaseStorageBroker):  # type: ignore[misc]  # dtoolcore ha
         self._said = said
 
     def post_freeze_hook(self) -> None:
-        """Delete the metadata of items, which stands in overlays now."""
+        """Take the freeze back where another process deletes the dataset; delete metadata of items, now in overlays."""
         self._said = self._items = self._manifest = self._cache = None
+        self.dataset.unfreeze_unless_found()
         self.dataset.store.delete(self.dataset.fragments().values())
 
     # --- sharing ---
 
     def http_enable(self) -> str:
         """Publish the dataset over HTTP and return its URL: public, or for `DTOOL_ECS_PUBLISH_EXPIRY` seconds."""
-        return publishing.publish(self.dataset)
+        return publishing.publish(self.dataset, self.dataset.store.settings.publish_expiry)
 
     def supports_signing(self) -> bool:
         """Whether signed URLs can be had here: they can."""

@@ -21,6 +21,7 @@ __all__ = [
     "CredentialsError",
     "DatasetDiffersError",
     "DatasetError",
+    "DatasetTimeoutError",
     "EcsFlowsError",
     "FrozenDatasetError",
     "ManifestError",
@@ -104,7 +105,13 @@ class QuotaExceededError(StoreError):
 
 
 class UnavailableError(StoreError, ConnectionError):
-    """Transient failures outlasted the budget of retries; the same call may work later."""
+    """Transient failures outlasted the budget of retries; the same call may work later.
+
+    Attributes:
+        retry_after: seconds that the store asked to be left alone for, in its last answer; 0 where it did not.
+    """
+
+    retry_after = 0.0
 
 
 class DatasetError(EcsFlowsError):
@@ -113,6 +120,10 @@ class DatasetError(EcsFlowsError):
 
 class NotADatasetError(DatasetError, LookupError):
     """There is no dataset (or not one of the needed type) under this URI."""
+
+
+class DatasetTimeoutError(DatasetError, TimeoutError):
+    """A dataset that was waited for did not come in time."""
 
 
 class FrozenDatasetError(DatasetError, StorageBrokerOSError, FileExistsError):  # type: ignore[misc]

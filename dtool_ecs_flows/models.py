@@ -25,8 +25,12 @@ __all__ = [
     "Finding",
     "FindingKind",
     "Item",
+    "ItemsReport",
     "Progress",
     "ProgressCallback",
+    "RemoveReport",
+    "ShardReport",
+    "ShareReport",
     "Verified",
     "VerifyReport",
 ]
@@ -137,6 +141,32 @@ class CopyReport(Report):
     """Those of the differences that were changed at the destination because that was asked for."""
     notes: tuple[_Message, ...] = ()
     """What the plugin of another store does not tell, or cannot hold as it was; see docs/other-stores.md."""
+    seconds: float
+
+
+class ItemsReport(CopyReport):
+    """What `retrieve_items` did: `uri` is the folder; `items` and `bytes` are those that were chosen."""
+
+    of_items: int
+    """Items in the dataset."""
+
+
+class ShardReport(Report):
+    """What `copy_shard` did."""
+
+    source_uri: str
+    uri: str
+    uuid: str
+    name: str
+    shard: int
+    shards: int
+    items: int
+    """Items in the shard."""
+    bytes: int
+    """Bytes in the shard."""
+    copied_items: int
+    """The others were there already."""
+    copied_bytes: int
     seconds: float
 
 
@@ -259,6 +289,34 @@ class DeleteReport(Report):
     left: tuple[str, ...] = ()
     """Keys below the dataset's prefix that no dtool client writes; they were left alone."""
     seconds: float
+
+
+class RemoveReport(Report):
+    """What `remove_local_copy` did."""
+
+    source: str
+    """Path of the local copy."""
+    uri: str
+    """The dataset that it is a copy of, every byte of which was read and found right."""
+    removed_files: int = 0
+    removed_bytes: int = 0
+    kept: _Message = ""
+    """Why it, or what is left of it, was kept; empty where all of it is gone."""
+    seconds: float
+
+
+class ShareReport(Report):
+    """What `share_dataset` did. No part of it, and no text made of it, tells a signed URL."""
+
+    uri: str
+    uuid: str
+    name: str
+    url: str = ""
+    """Where everyone can read it now; empty where its URLs are signed."""
+    expires_at: float | None = None
+    """Until when the signed URLs work, UTC epoch seconds; None where it is public."""
+    secret_block: str = ""
+    """The name of the Prefect block of type Secret that has the signed URL, where a flow has put it into one."""
 
 
 class DatasetAudit(Report):

@@ -7,12 +7,22 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from dtool_ecs_flows.errors import DatasetError
-from dtool_ecs_flows.models import AuditReport
+from dtool_ecs_flows.models import AuditReport, DatasetInfo
 
-__all__ = ["AuditFailedError", "DatasetOutcome", "Outcome", "RunFailedError", "RunReport"]
+__all__ = [
+    "AuditFailedError",
+    "DatasetOutcome",
+    "ExpireOutcome",
+    "ExpireReport",
+    "ExpiringDataset",
+    "ExpiryList",
+    "Outcome",
+    "RunFailedError",
+    "RunReport",
+]
 
 Outcome: TypeAlias = Literal["copied", "already there", "planned", "left out", "failed"]
-"""`planned` is said in a dry run; `left out` of what is not frozen and so cannot be copied yet."""
+"""`planned` is said in a dry run; `left out` of what was not chosen, is not complete yet, or came too late."""
 
 
 class DatasetOutcome(BaseModel):
@@ -31,6 +41,8 @@ class DatasetOutcome(BaseModel):
     copied_items: int = 0
     copied_bytes: int = 0
     seconds: float = 0.0
+    local_copy: Literal["", "removed", "kept", "to be removed"] = ""
+    """What became of the copy at the source, where it was to be removed."""
     message: str = ""
     """Why it failed or was left out, or what else a reader should know."""
 
@@ -66,6 +78,59 @@ class RunFailedError(DatasetError):
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild with its report, so that the error survives a process boundary."""
         return (RunFailedError, (self.message, self.report))
+
+
+class ExpiringDataset(BaseModel):
+    """A dataset whose time is over, as it is shown to who decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    info: DatasetInfo
+    items: int = 0
+    bytes: int = 0
+    note: str = ""
+    """Why its size is not known."""
+
+
+class ExpiryList(BaseModel):
+    """The datasets of a bucket whose time is over, the oldest first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_uri: str
+    datasets: tuple[ExpiringDataset, ...]
+    more: int = 0
+    """How many there are besides, for a later run."""
+
+
+class ExpireOutcome(BaseModel):
+    """What became of one dataset that was shown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    uuid: str
+    name: str
+    outcome: Literal["deleted", "kept", "failed"]
+    objects: int = 0
+    """Objects that were deleted."""
+    message: str = ""
+    """Why it was kept, or failed."""
+
+
+class ExpireReport(BaseModel):
+    """What a run of `expire` did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_uri: str
+    approved_by: str = ""
+    """Who approved; empty where nobody did, and nothing was deleted."""
+    datasets: tuple[ExpireOutcome, ...]
+
+    def having(self, outcome: Literal["deleted", "kept", "failed"]) -> tuple[ExpireOutcome, ...]:
+        """Return the datasets with this outcome."""
+        return tuple(dataset for dataset in self.datasets if dataset.outcome == outcome)
 
 
 class AuditFailedError(DatasetError):

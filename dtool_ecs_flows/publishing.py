@@ -26,15 +26,14 @@ def check_expiry(seconds: int) -> int:
     return seconds
 
 
-def publish(dataset: StoredDataset) -> str:
+def publish(dataset: StoredDataset, expiry: int | None) -> str:
     """Publish a frozen dataset over HTTP and return the URL that dtool-http opens.
 
-    Its objects are made readable by everyone, or, where the bucket's settings have `publish_expiry`, their URLs are
-    signed for so many seconds and nothing is made public.
+    Its objects are made readable by everyone, or, with an expiry, their URLs are signed for so many seconds and nothing
+    is made public.
     """
     settings, store, keys = dataset.store.settings, dataset.store, dataset.keys
     admin = dataset.frozen_admin()
-    expiry = settings.publish_expiry
     url: Callable[[str], str] = (
         store.make_public if expiry is None else partial(store.sign_get, expiry=check_expiry(expiry))
     )

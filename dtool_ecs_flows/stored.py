@@ -16,6 +16,7 @@ from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
     AlreadyExistsError,
+    DatasetError,
     FrozenDatasetError,
     ManifestError,
     NoSuchKeyError,
@@ -172,9 +173,18 @@ class StoredDataset:
     def refuse_frozen(self, *, expected: bool = True) -> None:
         """Raise `FrozenDatasetError` where the dataset is frozen; `expected` is whether it should be there at all."""
         try:
-            admin = self.admin(expected=expected)
+            self._refuse_frozen(self.admin(expected=expected))
         except NoSuchKeyError:
             return
+
+    def refuse_all_but_proto(self) -> None:
+        """Raise where there is no proto dataset, which could be frozen: `FrozenDatasetError` or `NotADatasetError`."""
+        try:
+            self._refuse_frozen(self.admin())
+        except NoSuchKeyError:
+            raise NotADatasetError(f"{self.uri} is no proto dataset any more: it was deleted meanwhile") from None
+
+    def _refuse_frozen(self, admin: Mapping[str, Any]) -> None:
         if admin["type"] == "dataset":
             raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
 
@@ -212,6 +222,23 @@ class StoredDataset:
             json.dumps(dict(admin)).encode(),
             metadata=documents.admin_as_user_metadata(admin),
             if_absent=if_absent,
+        )
+
+    def unfreeze_unless_found(self) -> None:
+        """Look, right after a freeze, whether anybody can find the dataset; where not, take the freeze back.
+
+        A delete that crossed it has taken the registration key away, and perhaps items. One request.
+
+        Raises:
+            DatasetError: nobody could; it is a proto dataset again, or gone.
+        """
+        if self.is_registered_here():
+            return
+        with suppress(NoSuchKeyError):
+            self.put_admin({**_without(self.admin(expected=False), "frozen_at"), "type": "protodataset"})
+        raise DatasetError(
+            f"{self.uri} was deleted by another process meanwhile, or registered under another prefix; "
+            "it is not frozen. The same copy again begins anew"
         )
 
     # --- documents ---

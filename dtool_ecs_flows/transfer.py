@@ -2,12 +2,10 @@
 
 Memory: of content, never more is in flight than `max(MEMORY, 2 * part_size(largest item))` bytes, whatever the number
 and the sizes of the items. Parts are 16 MiB up to 168 GB, and a 10,000th of the item above: so this is 134 MB up to
-671 GB, 202 MB at 1 TB, and 1.1 GB at 5 TiB, the most that S3 holds. A copy of a dataset takes 40 MB more, and 900 bytes
-per item (with relpaths of 40 letters): for the items, and for the manifest while it is read or written.
-
-That is what is held. On its way out of a bucket, and with one large item at a time, it is what a process takes. With
-many large items at once on their way in, glibc keeps for its threads what they gave back: 480 MB were seen with eight,
-and 220 MB with the environment variable MALLOC_ARENA_MAX=2.
+671 GB, 202 MB at 1 TB, and 1.1 GB at 5 TiB, the most that S3 holds. An item that goes in one request (8 MiB at most) is
+in memory twice while it is sent: where all are as large as that, 256 MB were seen. A copy of a dataset takes 40 MB
+more, and 900 bytes per item (with relpaths of 40 letters): for the items, and for the manifest while it is read or
+written.
 """
 
 from __future__ import annotations
@@ -20,9 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from dtool_ecs_flows.errors import StoppedError
+from dtool_ecs_flows.memory import Allocate, Buffers, Memory
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.progress import Meter
 from dtool_ecs_flows.store import heed
@@ -43,6 +42,13 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
+class Reader(Protocol):
+    """Reads a range of one item, exactly; many threads may call it."""
+
+    def __call__(self, offset: int, length: int, allocate: Allocate = bytearray, /) -> Any:
+        """Return `length` bytes from `offset` on; more than a small item's are read into a buffer of `allocate`."""
+
+
 def part_size(size: int) -> int:
     """Return the size of a part, in bytes: 16 MiB, or more where 10,000 parts would not hold the item."""
     needed = -(-size // MAX_PARTS)
@@ -53,33 +59,6 @@ def part_size(size: int) -> int:
 def md5_of(data: Any) -> str:
     """Return the MD5 of some bytes, in hex."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-class _Memory:
-    """Bytes that may be in flight. A request for more than there is in all is met alone.
-
-    `at_least` says how much the limit is for one request, where that is more.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-        self._changed = threading.Condition()
-
-    def take(self, size: int, *, block: bool = True, at_least: int = 0) -> bool:
-        limit = max(self._limit, at_least)
-        with self._changed:
-            while self._used and self._used + size > limit:
-                if not block:
-                    return False
-                self._changed.wait()
-            self._used += size
-            return True
-
-    def give(self, size: int) -> None:
-        with self._changed:
-            self._used -= size
-            self._changed.notify_all()
 
 
 class _Shared(Generic[J, R]):
@@ -155,7 +134,8 @@ class Transfer:
         self._asked = stop or threading.Event()
         self._failed = threading.Event()
         self.meter: Meter | None = None
-        self._memory = _Memory(MEMORY)
+        self._memory = Memory(MEMORY)
+        self._buffers = Buffers(_PART)
         self._shared: list[_Shared[Any, Any]] = []
         self._items = ThreadPoolExecutor(workers, "dtool-ecs-item")
         # Parts run in threads of their own: an item waits for its parts, and must not take the place they need.
@@ -236,13 +216,11 @@ class Transfer:
         finally:
             self._memory.give(size)
 
-    def parts(
-        self, read: Callable[[int, int], Any], size: int, *, ahead: bool, step: int = 0
-    ) -> Iterator[tuple[int, Any]]:
+    def parts(self, read: Reader, size: int, *, ahead: bool, step: int = 0) -> Iterator[tuple[int, Any]]:
         """Yield `(offset, bytes)` of an item in order, in parts of `step` bytes, by default of `part_size`.
 
-        With `ahead`, the next parts are read by other threads meanwhile. The memory of a part is held until `release`
-        is called with its length, by whoever is last to use it.
+        With `ahead`, the next parts are read by other threads meanwhile. A part's memory is held until `release` is
+        called with it, by whoever is last to use it: then the next part is read into it.
         """
         step = step or part_size(size)
         offsets = collections.deque(range(0, size, step) or [0])  # an empty item is read too: it may be missing
@@ -258,7 +236,8 @@ class Transfer:
                     if not self._memory.take(length, block=not window, at_least=2 * step):
                         break
                     offset = offsets.popleft()
-                    future = self._submit(read, offset, length) if ahead else _done(read, offset, length)
+                    arguments = (offset, length, self._buffers.take)
+                    future = self._submit(read, *arguments) if ahead else _done(read, *arguments)
                     window.append((offset, length, future))
                 offset, length, future = window[0]
                 data = future.result()
@@ -271,9 +250,10 @@ class Transfer:
                 wait([future])
                 self._memory.give(length)
 
-    def release(self, length: int) -> None:
-        """Give the memory of a part back."""
-        self._memory.give(length)
+    def release(self, data: Any) -> None:
+        """Give the memory of a part back; nobody may look at it any more."""
+        self._buffers.give(data)
+        self._memory.give(len(data))
 
     def submit_part(self, work: Callable[[], R]) -> Future[R]:
         """Run something that belongs to a part in a thread of its own."""
@@ -287,11 +267,11 @@ class Transfer:
             return work(*arguments)
 
 
-def _done(read: Callable[[int, int], Any], offset: int, length: int) -> Future[Any]:
+def _done(read: Reader, *arguments: Any) -> Future[Any]:
     """Read at once, and return the outcome in the form of one that was read ahead."""
     future: Future[Any] = Future()
     try:
-        future.set_result(read(offset, length))
+        future.set_result(read(*arguments))
     except Exception as error:  # noqa: BLE001  # handed on, whatever it is
         future.set_exception(error)
     return future

@@ -10,6 +10,7 @@ from typing import Any
 from dtool_ecs_flows import documents
 from dtool_ecs_flows.errors import StoreError
 from dtool_ecs_flows.items import ItemSource
+from dtool_ecs_flows.memory import Allocate
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.transfer import Transfer
 
@@ -103,8 +104,8 @@ class SentBehind:
 
 def bytes_source(data: Any) -> ItemSource:
     """Return the source of an item whose bytes are in memory."""
-    return ItemSource(
-        lambda _: lambda offset, length: data[offset : offset + length],
-        hash_function=documents.HASH_FUNCTION,
-        where="memory",
-    )
+
+    def read(offset: int, length: int, _: Allocate = bytearray) -> Any:
+        return data[offset : offset + length]
+
+    return ItemSource(lambda _: read, hash_function=documents.HASH_FUNCTION, where="memory")

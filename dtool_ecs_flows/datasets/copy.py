@@ -44,15 +44,16 @@ def copy_dataset(
     """Copy a frozen dataset to another base URI, and freeze it there.
 
     The same call again is always safe. It takes up what an earlier one left half done: items that are there with the
-    right size and checksum are not sent again. A dataset that is there frozen is compared (UUID, identifiers, sizes,
+    right size and checksum are not sent again, and tags, annotations and overlays that the source has lost since are
+    removed. A dataset that is there frozen is compared (UUID, identifiers, sizes,
     hashes) and not touched.
 
     Every byte that passes is hashed and compared with the source's manifest. Between buckets of one endpoint the
     server copies, and no byte passes here: the report then says `verified="not read"`.
 
-    What is held in memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million
-    items. (The formula stands in `transfer`, and what glibc keeps besides with many large files. Where one side is the
-    store of another dtool plugin, the manifest is held as that plugin makes it, which takes up to 2 KB more per item.)
+    Memory stays below 300 MB for 100,000 items and files of up to 1 TB, and below 1.5 GB for a million items. (The
+    formula stands in `transfer`. Where one side is the store of another dtool plugin, the manifest is held as that
+    plugin makes it, which takes up to 2 KB more per item.)
 
     Args:
         source_uri: URI of the dataset.
@@ -76,21 +77,41 @@ def copy_dataset(
         source_uri, base_uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop
     ) as transfer:
         source = open_source(source_uri, config_path)
-        destination = open_destination(base_uri, source.admin, config_path)
-        there = destination.existing()
-        if there is not None and there["type"] == "dataset":
-            report = _compare(source, destination, config_path, update_metadata, begun)
-            tell_all_there(source.items.values(), progress)
-            return report
-        if there is not None and there.get("uuid") != source.admin["uuid"]:
-            raise _other_dataset(destination.uri, there, source)
-        logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
-        items, copied = _copy_items(source, destination, transfer, progress)
-        write_documents(destination, source.readme(), source.tags(), source.annotations())
-        destination.check(items)
-        version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
-        transfer.check()
-        destination.freeze(documents.Manifest(items, version), source.overlays(), source.admin)
+        return copy_from(source, base_uri, config_path, transfer, progress, begun=begun, update=update_metadata)
+
+
+def copy_from(
+    source: Source,
+    base_uri: str,
+    config_path: str | None,
+    transfer: Transfer,
+    progress: ProgressCallback | None,
+    *,
+    begun: float,
+    update: bool = False,
+    documents_too: bool = True,
+) -> CopyReport:
+    """Do what `copy_dataset` does, from a source that is open.
+
+    `documents_too` is whether README, tags, annotations and overlays are compared where the frozen dataset is there.
+    """
+    destination = open_destination(base_uri, source.admin, config_path)
+    there = destination.existing()
+    if there is not None and there["type"] == "dataset":
+        report = _compare(source, destination, config_path, update=update, documents_too=documents_too, begun=begun)
+        tell_all_there(source.items.values(), progress)
+        return report
+    if there is not None and there.get("uuid") != source.admin["uuid"]:
+        raise _other_dataset(destination.uri, there, source)
+    logger.info("copy %s to %s: %d items", source.uri, destination.uri, len(source.items))
+    items, copied = _copy_items(source, destination, transfer, progress)
+    tags, annotations, overlays = source.tags(), source.annotations(), source.overlays()
+    write_documents(destination, source.readme(), tags, annotations)
+    destination.check(items)
+    destination.keep_only(tags, annotations, overlays)
+    version = str(source.admin.get("dtoolcore_version", dtoolcore.__version__))
+    transfer.check()
+    destination.freeze(documents.Manifest(items, version), overlays, source.admin)
     report = CopyReport(
         **_identity(source, destination),
         copied_items=len(copied),
@@ -145,12 +166,13 @@ def _copy_items(
     destination: Destination,
     transfer: Transfer,
     progress: ProgressCallback | None,
+    chosen: Mapping[str, Item] | None = None,
 ) -> tuple[dict[str, Item], list[Item]]:
-    """Copy all items; return them all with their MD5, and those that were written."""
+    """Copy all items, or those that are chosen; return them with their MD5, and those that were written."""
     item_source = source.item_source()
-    items = dict(source.items)  # in this order
+    items = dict(source.items if chosen is None else chosen)  # in this order
     copied: list[Item] = []
-    destination.begin(source.admin, source.items)
+    destination.begin(source.admin, items)
 
     def put(item: Item) -> tuple[Item, bool]:
         with suppress(CorruptItemError):  # a bit may have flipped on the way: once more
@@ -158,7 +180,7 @@ def _copy_items(
         return destination.put(item, item_source, transfer)
 
     done = each_item(
-        transfer, source.items.values(), put, progress, destination.uri, skipped=lambda result: not result[1]
+        transfer, list(items.values()), put, progress, destination.uri, skipped=lambda result: not result[1]
     )
     for item, (as_put, written) in done:
         items[item.identifier] = as_put
@@ -171,7 +193,13 @@ def _copy_items(
 
 
 def _compare(
-    source: Source, destination: Destination, config_path: str | None, update: bool, begun: float
+    source: Source,
+    destination: Destination,
+    config_path: str | None,
+    *,
+    update: bool,
+    documents_too: bool,
+    begun: float,
 ) -> CopyReport:
     there = open_source(destination.uri, config_path)
     if there.admin["uuid"] != source.admin["uuid"]:
@@ -190,7 +218,7 @@ def _compare(
                 f"{source.uri} and {destination.uri} are both frozen and differ in item {relpath!r}: "
                 f"{_tell(ours)} here, {_tell(theirs)} there; nothing was changed"
             )
-    differences = _differing_documents(source, there)
+    differences = differing_documents(source, there) if documents_too else []
     if update and differences:
         _update(source, there, differences, config_path)
     return CopyReport(
@@ -206,7 +234,8 @@ def _compare(
     )
 
 
-def _differing_documents(source: Source, there: Source) -> list[str]:
+def differing_documents(source: Source, there: Source) -> list[str]:
+    """Return which of README, tags, annotations and overlays differ, or are in one of the two only."""
     differences = ["README.yml"] if source.readme() != there.readme() else []
     ours = _documents(source)
     theirs = _documents(there)

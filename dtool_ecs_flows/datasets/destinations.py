@@ -1,12 +1,12 @@
 """Where a dataset is written to: a bucket, or (in `disk` and `others`) a disk and any other store.
 
 All are a `Destination`, driven in one order, so that every prefix of it is a proto dataset that can be taken up again:
-`begin`, `put` of every item (from many threads), the documents, `check`, `freeze`.
+`begin`, `put` of every item (from many threads), the documents, `check`, `keep_only`, `freeze`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
@@ -50,6 +50,13 @@ class Destination(Protocol):
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare what is there with what should be; raise `TransferError` where it differs."""
 
+    def keep_only(self, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]) -> None:
+        """Remove the other documents of what was taken up: an earlier attempt wrote what its source has lost since.
+
+        Raises:
+            FrozenDatasetError: there are any, and another process has frozen the dataset meanwhile.
+        """
+
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, and then, last, the administrative metadata of a frozen dataset."""
 
@@ -63,6 +70,7 @@ class EcsDestination:
         self.stored = stored
         self.uri = stored.uri
         self.verified: Verified = "content"
+        self._made = False  # by this process: then nothing is there from an earlier attempt
         self._there: dict[str, bool] = {}  # whether the ETag says that it is the item, or does not tell
         self._unfinished: Unfinished | None = None
         self._etags_are_md5 = True
@@ -83,11 +91,11 @@ class EcsDestination:
             layout.check_relpath(item.relpath)
             if item.size > _MOST:
                 raise DatasetError(f"item {item.relpath!r} has {item.size} bytes; a bucket holds at most {_MOST}")
-        made = self.stored.create(admin)
-        if not made:
+        self._made = self.stored.create(admin)
+        if not self._made:
             self._there = self._left(items)
         if items:  # else it is being created: nobody can take up later what is cut short, so no parts are kept
-            self._unfinished = Unfinished(self.stored) if made else Unfinished.find(self.stored)
+            self._unfinished = Unfinished(self.stored) if self._made else Unfinished.find(self.stored)
 
     def _left(self, items: Mapping[str, Item]) -> dict[str, bool]:
         there = {}
@@ -199,6 +207,21 @@ class EcsDestination:
         expected = f"{item.hash} ({item.size} bytes)"
         return item.relpath, CorruptItemError(item.relpath, expected=expected, actual=found, where=self.uri)
 
+    def keep_only(self, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]) -> None:
+        """Remove the other documents of what was taken up, with three listings, and one look more if there are any."""
+        if self._made:
+            return
+        keys = self.stored.keys
+        others = [keys.tag(name) for name in self.stored.names(keys.tags) if name not in tags]
+        for start, key, kept in (
+            (keys.annotations, keys.annotation, annotations),
+            (keys.overlays, keys.overlay, overlays),
+        ):
+            others += [key(name) for name in self.stored.names(start, ".json") if name not in kept]
+        if others:
+            self.stored.refuse_frozen()  # what another process has frozen is changed by nobody but its users
+            self.stored.store.delete(others)
+
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata, and clean up.
 
@@ -212,10 +235,5 @@ class EcsDestination:
             key = self.stored.keys.overlay(layout.check_name(name, "overlay"))
             self.stored.put_document(key, documents.dump(overlay))
         self.stored.put_admin(admin)
-        if not self.stored.is_registered_here():
-            self.stored.put_admin({**admin, "type": "protodataset"})
-            raise DatasetError(
-                f"{self.uri} was deleted by another process meanwhile, or registered under another prefix; "
-                "it is not frozen. The same call again begins anew"
-            )
+        self.stored.unfreeze_unless_found()
         self.stored.store.delete(self.stored.fragments().values())

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import dtoolcore
 
@@ -28,6 +28,8 @@ from dtool_ecs_flows.settings import BucketSettings, resolve
 from dtool_ecs_flows.store import SMALL_DOCUMENT, ObjectInfo, Store, heed, is_md5, open_store
 from dtool_ecs_flows.stored import StoredDataset, registered
 from dtool_ecs_flows.transfer import Transfer, md5_of
+
+R = TypeVar("R")
 
 Unreadable: TypeAlias = ManifestError | AccessDeniedError
 """What keeps one dataset from being read, and no other."""
@@ -141,6 +143,17 @@ def _in_bucket(store: Store, tags: bool, transfer: Transfer) -> Iterator[_Line]:
         except NoSuchKeyError:
             return None
 
+    return each_registered(store, transfer, read)
+
+
+def each_registered(
+    store: Store, transfer: Transfer, read: Callable[[tuple[str, ObjectInfo]], R]
+) -> Generator[tuple[str, R], None, None]:
+    """Read what is behind each registration key of a bucket, many at once; yield each UUID with what was read.
+
+    Raises:
+        Exception: the first that `read` raises.
+    """
     with transfer:
         for (uuid, _), line in transfer.each(_heeding(registered(store), transfer.check), read):
             if isinstance(line, Exception):
@@ -219,12 +232,13 @@ def _info(store: Store, uuid: str, prefix: str | Unreadable, tags: bool) -> Data
             raise prefix
         dataset.keys = DatasetKeys(prefix, uuid)
         admin = dataset.admin()
-        return _line(uri, uuid, admin, dataset.names(dataset.keys.tags) if tags else None)
+        return line_of(uri, uuid, admin, dataset.names(dataset.keys.tags) if tags else None)
     except (ManifestError, AccessDeniedError) as error:
         return DatasetInfo(uri=uri, uuid=uuid, problem=str(error))
 
 
-def _line(uri: str, uuid: str, admin: dict[str, Any], tags: list[str] | None) -> DatasetInfo:
+def line_of(uri: str, uuid: str, admin: dict[str, Any], tags: list[str] | None) -> DatasetInfo:
+    """Return what a listing tells of a dataset with this administrative metadata."""
     kind = admin.get("type")
     return DatasetInfo(
         uri=uri,
@@ -265,6 +279,6 @@ def _with_dtoolcore(
             if not isinstance(admin, dict) or not layout.is_uuid(str(admin.get("uuid"))):
                 raise ManifestError("administrative metadata unreadable: no JSON object with a UUID")
             uuid = str(admin.get("uuid", ""))
-            yield uuid, _line(dataset_uri, uuid, admin, brokers.names("tags") if tags else None)
+            yield uuid, line_of(dataset_uri, uuid, admin, brokers.names("tags") if tags else None)
         except (EcsFlowsError, OSError, ValueError, KeyError) as error:
             yield uuid, DatasetInfo(uri=dataset_uri, uuid=uuid, problem=f"cannot be read: {error}")

@@ -17,6 +17,7 @@ from dtool_ecs_flows.errors import ManifestError, NotADatasetError
 from dtool_ecs_flows.items import ItemSource, read_file, stored_items
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
+from dtool_ecs_flows.transfer import Reader
 
 
 class Source(Protocol):
@@ -161,7 +162,7 @@ class DiskSource(OpenedSource):
     def item_source(self) -> ItemSource:
         """Return what reads the items' bytes."""
 
-        def read(item: Item) -> Callable[[int, int], Any]:
+        def read(item: Item) -> Reader:
             return read_file(os.path.join(self._data, layout.check_relpath(item.relpath)), item.relpath)
 
         return ItemSource(read, hash_function=self.hash_function, where=self.uri)

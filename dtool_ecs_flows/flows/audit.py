@@ -17,7 +17,8 @@ from dtool_ecs_flows.artifacts import artifact_key, audit_headline, audit_markdo
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.datasets.audit import CATCH_UP, STALE_AFTER_DAYS, can_go_on, conclude, unread
 from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
-from dtool_ecs_flows.flows.copying import CONCERNS_ALL, MAX_AT_ONCE, pool, why
+from dtool_ecs_flows.flows.options import MAX_AT_ONCE
+from dtool_ecs_flows.flows.steps import CONCERNS_ALL, pool, why
 from dtool_ecs_flows.models import AuditReport, DatasetAudit
 from dtool_ecs_flows.outcomes import AuditFailedError
 from dtool_ecs_flows.provenance import provenance

@@ -77,7 +77,7 @@ def read_through(
             total.update(data)
             take(data)
         finally:
-            transfer.release(len(data))
+            transfer.release(data)
         del data  # before the next one is waited for
     return total.check(item, source.where)
 

@@ -117,7 +117,7 @@ def _send_upload(
                 failed.set()
                 raise
             finally:
-                transfer.release(len(data))
+                transfer.release(data)
 
         return put
 
@@ -128,7 +128,7 @@ def _send_upload(
         pieces = transfer.parts(read, item.size, ahead=source.remote, step=upload.step)
         for offset, data in pieces:
             if failed.is_set():
-                transfer.release(len(data))
+                transfer.release(data)
                 break
             total.update(data)
             parts.append(transfer.submit_part(sender(offset // upload.step + 1, data)))

@@ -9,8 +9,10 @@ from typing import Any
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import CorruptItemError, NoSuchKeyError
 from dtool_ecs_flows.hashing import ItemHash
+from dtool_ecs_flows.memory import Allocate
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
+from dtool_ecs_flows.transfer import Reader
 
 Stream = Callable[[int, int, Callable[[Any], None]], None]
 """`stream(offset, length, take)` hands exactly these bytes of an item to `take`, in order, a chunk at a time."""
@@ -20,7 +22,7 @@ class ItemSource:
     """Where items' bytes come from.
 
     Args:
-        open_reader: returns a function `(offset, length) -> bytes` of one item, which many threads may call.
+        open_reader: returns what reads one item.
         open_stream: the same for bytes that are wanted a chunk at a time; given where reading waits for a network, so
             that it pays to read ahead.
         hash_function: of the items' hashes, as manifests name it.
@@ -32,7 +34,7 @@ class ItemSource:
 
     def __init__(
         self,
-        open_reader: Callable[[Item], Callable[[int, int], Any]],
+        open_reader: Callable[[Item], Reader],
         *,
         open_stream: Callable[[Item], Stream] | None = None,
         hash_function: str = documents.HASH_FUNCTION,
@@ -80,12 +82,12 @@ def file_item(path: str | os.PathLike[str], relpath: str) -> tuple[Item, ItemSou
 def stored_items(dataset: StoredDataset, hash_function: str = documents.HASH_FUNCTION) -> ItemSource:
     """Return the source of the items of a dataset in a bucket."""
 
-    def open_reader(item: Item) -> Callable[[int, int], Any]:
+    def open_reader(item: Item) -> Reader:
         key = dataset.keys.item(item.identifier)
 
-        def read(offset: int, length: int) -> bytearray | memoryview:
+        def read(offset: int, length: int, allocate: Allocate = bytearray) -> memoryview:
             try:
-                data = dataset.store.read(key, offset, length, item.size)
+                data = dataset.store.read(key, offset, length, item.size, allocate)
             except NoSuchKeyError:
                 raise _missing(item, dataset.uri) from None
             if len(data) != length:  # the object has another size; asking again does not change it
@@ -122,35 +124,35 @@ def _other_size(item: Item, offset: int, length: int, count: int, where: str) ->
     return CorruptItemError(item.relpath, expected=expected, actual=actual, where=where)
 
 
-def read_file(path: str | os.PathLike[str], relpath: str) -> Callable[[int, int], bytes]:
-    """Return a function that reads a range of a file, exactly.
+def read_file(path: str | os.PathLike[str], relpath: str) -> Reader:
+    """Return what reads a file; it raises `CorruptItemError` where the file is missing or shorter."""
 
-    It raises `CorruptItemError` where the file is missing or shorter.
-    """
-
-    def read(offset: int, length: int) -> bytes:
+    def read(offset: int, length: int, allocate: Allocate = bytearray) -> bytearray | memoryview:
         try:
-            file = os.open(path, os.O_RDONLY)  # Python's own files ask the disk twice as often
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # Python's own files ask the disk twice as often
         except FileNotFoundError:
             raise CorruptItemError(relpath, expected="a file", actual="none", where=str(path)) from None
         try:
-            return read_range(file, offset, length, relpath=relpath, where=str(path))
+            return read_range(file, offset, length, allocate, relpath=relpath, where=str(path))
         finally:
             os.close(file)
 
     return read
 
 
-def read_range(file: int, offset: int, length: int, *, relpath: str, where: str) -> bytes:
+def read_range(
+    file: int, offset: int, length: int, allocate: Allocate = bytearray, *, relpath: str, where: str
+) -> bytearray | memoryview:
     """Return exactly these bytes of the open file with this number.
 
     Raises:
         CorruptItemError: the file is shorter.
     """
-    data = os.pread(file, length, offset)
-    while len(data) < length and (more := os.pread(file, length - len(data), offset + len(data))):
-        data += more  # one read may bring less
-    if len(data) != length:
-        expected, actual = f"at least {offset + length} bytes", f"{offset + len(data)} bytes"
+    data = allocate(length)
+    left = memoryview(data)
+    while left and (count := os.preadv(file, [left], offset + length - len(left))):
+        left = left[count:]  # one read may bring less
+    if left:
+        expected, actual = f"at least {offset + length} bytes", f"{offset + length - len(left)} bytes"
         raise CorruptItemError(relpath, expected=expected, actual=actual, where=where)
     return data

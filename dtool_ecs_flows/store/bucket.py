@@ -14,6 +14,7 @@ from typing import Any
 import botocore.exceptions as boto
 
 from dtool_ecs_flows.errors import AccessDeniedError, ManifestError, NoSuchKeyError, StoreError, UnavailableError
+from dtool_ecs_flows.memory import Allocate
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import client, failures, objects
 from dtool_ecs_flows.store.fast import FAILURES
@@ -107,15 +108,15 @@ class Store(Uploads):
             self._call("GetObject", key, {"Key": key, "Range": "bytes=0-0"}, _nothing)
             raise
 
-    def read(self, key: str, offset: int, length: int, size: int) -> bytearray | memoryview:
-        """Return `length` bytes of an object of `size` bytes, from `offset` on.
+    def read(self, key: str, offset: int, length: int, size: int, allocate: Allocate = bytearray) -> memoryview:
+        """Return `length` bytes of an object of `size` bytes, from `offset` on; many are read into what is allocated.
 
         Where the object has another size, none come, and its bytes are not read into memory: whoever can write to the
         bucket chose how many they are. An answer that was cut short on its way is another matter, and is asked for
         again.
         """
         if length != size or size > READ_WHOLE or not size:
-            return self._filled(key, offset, length, size)
+            return self._filled(key, offset, length, size, allocate)
         busy = None
         if self._fast_for(key):
             try:
@@ -132,11 +133,10 @@ class Store(Uploads):
 
         return self._call("GetObject", key, {"Key": key}, read, size=length, failed=busy)
 
-    def _filled(self, key: str, offset: int, length: int, size: int) -> bytearray:
-        """Read into a buffer that can be sent as a part as it is: a copy of it would be in memory too."""
+    def _filled(self, key: str, offset: int, length: int, size: int, allocate: Allocate) -> memoryview:
         if length > LOOK_FIRST and self.head(key).size != size:
-            return bytearray()
-        buffer, filled = bytearray(length), 0
+            return memoryview(b"")
+        buffer, filled = memoryview(allocate(length)), 0
 
         def take(chunk: Any) -> None:
             nonlocal filled
@@ -144,8 +144,7 @@ class Store(Uploads):
             filled += len(chunk)
 
         self.fetch(key, offset, length, size, take)
-        del buffer[filled:]
-        return buffer
+        return buffer[:filled]
 
     def fetch(self, key: str, offset: int, length: int, size: int, take: Callable[[Any], None]) -> int:
         """Hand `length` bytes of an object of `size` bytes, from `offset` on, to `take`: in order, a chunk at a time.
@@ -175,11 +174,14 @@ class Store(Uploads):
                 raise
         return length - flow.left
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects whose key starts with the prefix, in the order of their keys; one request per 1,000.
+
+        `after` leaves out the keys up to this one; a store that knows no such thing may give them all the same.
+        """
         token, seen, empty = "", set[int](), 0
         while True:
-            params: dict[str, Any] = {"Prefix": prefix}
+            params: dict[str, Any] = {"Prefix": prefix} | ({"StartAfter": after} if after else {})
             if token:
                 params["ContinuationToken"] = token
             page = self._call("ListObjectsV2", prefix, params, lambda response: response)

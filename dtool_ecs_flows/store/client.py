@@ -78,6 +78,7 @@ def _client(settings: BucketSettings, signature: Any, **credentials: str) -> Any
             use_dualstack_endpoint=False,
             use_fips_endpoint=False,
             retries={"total_max_attempts": 1},
+            parameter_validation=False,  # it refuses a memoryview, which the rest takes: a part would be copied
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=settings.connect_timeout,

@@ -38,6 +38,8 @@ FIRST_BUDGET = 8.0
 BUDGET = 180.0
 """Seconds of retries per request afterwards: a node of the store may restart meanwhile."""
 
+_LISTEN = 0.5  # seconds after which one who waits as the store asked looks whether to stop
+
 _BUSY_CODES = frozenset({"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
 _BUSY_STATUS = re.compile(r"status code: (429|503)\b")  # as obstore tells it
 
@@ -88,6 +90,9 @@ _ACTIONS: Mapping[str, str] = MappingProxyType(
 )
 
 
+_ASKED = "the store asks to wait"
+
+
 class _RetryInWords(logging.Filter):
     """Puts into the text of stamina's records what failed, and when it is tried again: most logs show only the text."""
 
@@ -95,7 +100,9 @@ class _RetryInWords(logging.Filter):
         cause = str(record.__dict__.get("stamina.caused_by", ""))  # a repr
         if cause.startswith(UnavailableError.__name__):
             what = cause[len(UnavailableError.__name__) + 2 : -2]
-            record.msg, record.args = "%s; trying again in %.1f s", (what, record.__dict__["stamina.wait_for"])
+            at_least = "at least " * (_ASKED in cause)
+            record.msg = "%s; trying again in %s%.1f s"
+            record.args = (what, at_least, record.__dict__["stamina.wait_for"])
         return True
 
 
@@ -125,6 +132,9 @@ def check_stop() -> None:
 class Attempts:
     """The attempts of one request: backoff with jitter while it raises `UnavailableError`, within a budget of time.
 
+    Where the store said when to come back (Retry-After), it is not asked before; where that is after the end of the
+    budget, once more at its end.
+
     Attributes:
         waited: seconds that the caller waited in it for the limits of the bucket, which are not the store's fault.
     """
@@ -132,6 +142,7 @@ class Attempts:
     def __init__(self, *, succeeded_before: bool, once: bool = False) -> None:
         self.waited = 0.0
         self._once = once
+        self._not_before = 0.0
         self._end = time.monotonic() + (BUDGET if succeeded_before else FIRST_BUDGET)
 
     def __iter__(self) -> Iterator[Any]:
@@ -141,13 +152,21 @@ class Attempts:
         )
         for number, attempt in enumerate(retries):
             if number:
-                check_stop()
+                self._wait_as_asked()
             yield attempt
+
+    def _wait_as_asked(self) -> None:
+        check_stop()
+        while (left := self._not_before - time.monotonic()) > 0:
+            time.sleep(min(left, _LISTEN))
+            check_stop()
 
     def _may_help(self, error: Exception) -> bool:
         if self._once or not isinstance(error, UnavailableError):
             return False
-        return time.monotonic() < self._end + self.waited
+        now, end = time.monotonic(), self._end + self.waited
+        self._not_before = min(now + error.retry_after, end)
+        return now < end
 
 
 def says_busy(error: Exception) -> bool:
@@ -227,11 +246,31 @@ def _answered(error: boto.ClientError, settings: BucketSettings, operation: str,
     if code in ("AccessDenied", "403", _QUOTA_CODE) or status == 403:
         return _denied(settings, operation, key, said, quota=code == _QUOTA_CODE)
     if code in _TRANSIENT_CODES or (status >= 500 and status != 501) or status == 429:  # 501: not implemented
-        return UnavailableError(f"{said} (status {status})")
+        return _transient(response, f"{said} (status {status}")
     if code == "PreconditionFailed" or (status == 412 and operation == "PutObject"):
         return AlreadyExistsError(f"{where}: the key exists")
     message = str(response.get("Error", {}).get("Message") or "")
     return StoreError(f"{said} {message}".rstrip() + f" (status {status})")
+
+
+def _transient(response: dict[str, Any], said: str) -> UnavailableError:
+    """Return the error of an answer that tells of something transient, and perhaps when to come back."""
+    asked = _retry_after(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+    error = UnavailableError(said + (f"; {_ASKED} {asked:.0f} s)" if asked else ")"))
+    error.retry_after = asked
+    return error
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds of a Retry-After header; 0 where there is none that can be read, or it tells of the past."""
+    told = headers.get("retry-after", "").strip()
+    if told.isascii() and told.isdigit():
+        return float(told)
+    try:  # a time of the store's clock, which its answer tells too
+        then, now = (email.utils.parsedate_to_datetime(text) for text in (told, headers.get("date", "")))
+        return max(0.0, (then - now).total_seconds())
+    except (ValueError, TypeError):  # TypeError: one of them has no time zone
+        return 0.0
 
 
 def _denied(settings: BucketSettings, operation: str, key: str, said: str, *, quota: bool) -> StoreError:

@@ -56,12 +56,7 @@ class Uploads(Requests):
         Raises:
             NoSuchUploadError: the upload was completed or aborted, by somebody else.
         """
-        params = {
-            "Key": key,
-            "UploadId": upload,
-            "PartNumber": number,
-            "Body": body if isinstance(body, (bytes, bytearray)) else bytes(body),
-        }
+        params = {"Key": key, "UploadId": upload, "PartNumber": number, "Body": body}
         return self._call("UploadPart", key, params, etag_of, size=len(body))
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], *, size: int, checksum: str) -> None:

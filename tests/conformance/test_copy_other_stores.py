@@ -10,7 +10,7 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.errors import DatasetDiffersError, TransferError
-from tests.independent import CONTENTS, MIB, Raw, disk_dataset, edit_json, everything, identifier, noise
+from tests.independent import CONTENTS, MIB, Raw, disk_dataset, disk_path, edit_json, everything, identifier, noise
 
 PLUGIN = '''
 """A plugin as others write them: not thread-safe, names folders by UUID, fetches items to a cache."""
@@ -148,6 +148,24 @@ def test_in_another_store_it_is_taken_up_and_compared_too(tmp_path: Path, shelf:
     )
     with pytest.raises(DatasetDiffersError, match="'empty'"):
         copy_dataset(source, shelf)
+
+
+@pytest.mark.parametrize("where", ["a disk", "another store"])
+def test_what_its_source_has_lost_meanwhile_does_not_stay(tmp_path: Path, shelf: str, where: str) -> None:
+    """A copy that takes up an earlier one has the tags, annotations and overlays of its source, and no others."""
+    (tmp_path / "out").mkdir()
+    base_uri = shelf if where == "another store" else f"file://{tmp_path}/out"
+    source = disk_dataset(tmp_path / "in", CONTENTS, tags=["kept"], overlays={"kept": {"empty": 1}})
+    there = dtoolcore.DataSet.from_uri(copy_dataset(source, base_uri).uri)
+    there.put_tag("lost")
+    there.put_annotation("lost", 1)
+    there.put_overlay("lost", dict.fromkeys(there.identifiers))
+    folder = folder_of(there.uri) if where == "another store" else disk_path(there.uri)
+    edit_json(folder / ".dtool" / "dtool", lambda admin: admin.update(type="protodataset"))
+
+    uri = copy_dataset(source, base_uri).uri
+
+    assert everything(uri) == everything(source)
 
 
 def test_damage_in_another_store_does_not_reach_the_bucket(

@@ -43,7 +43,6 @@ class Model:
 
     def __init__(self) -> None:
         self.datasets: dict[Place, State] = {}
-        self._had: dict[str, list[tuple[str, Any]]] = {}  # by UUID, each document that it ever had anywhere
 
     def settle(self, step: Step, seen: dict[Place, State], *, failed: bool) -> None:
         """Compare what is there after a step, and take it over: one that failed has left one of several states."""
@@ -51,19 +50,10 @@ class Model:
         at = made[0] if made and not step.at[1] else step.at
         old, now = self.datasets.get(at), seen.get(at)
         assert {**seen, at: None} == {**self.datasets, at: None}
-        assert self._is(step.new, now, at, old) or (failed and self._may_be_left(old, step.new, now)), (
+        assert now == step.new or (failed and self._may_be_left(old, step.new, now)), (
             f"{at} was {old} and is {now}; success makes it {step.new}"
         )
         self.datasets = dict(seen)
-        if isinstance(now, dict):
-            self._had.setdefault(at[1], []).extend(now.items())
-
-    def _is(self, new: State, now: State, at: Place, old: State) -> bool:
-        """Whether success has come of it; what was taken up may have more documents, which its source had earlier."""
-        if isinstance(old, str) and isinstance(new, dict) and isinstance(now, dict):
-            more = [document for document in now.items() if document[0] not in new]
-            return {**new, **now} == {**now, **new} and all(document in self._had[at[1]] for document in more)
-        return now == new
 
     def _may_be_left(self, old: State, new: State, now: State) -> bool:
         if isinstance(old, dict) and isinstance(new, dict):  # each document is the old one or the new one

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.cancelling import SOON, LargeCopy, large_copy
-from tests.flows.site import ROOT, Site, prefect_site
-from tests.flows.test_deployments import ask
+from tests.flows.site import ROOT, Site, ask, prefect_site
 from tests.servers import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

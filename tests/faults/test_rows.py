@@ -5,11 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import dtoolcore
 import pytest
 
-from dtool_ecs_flows import copy_dataset, list_datasets, verify_dataset
+from dtool_ecs_flows import copy_dataset, create_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.errors import CredentialsError, EcsFlowsError, NoSuchBucketError, UnavailableError
+from dtool_ecs_flows.settings import active
+from dtool_ecs_flows.store import Store, failures
 from tests.conformance.helpers import changed, everything_said
 from tests.faults.site import ITEMS, LARGE_ONE, ONE_OF_THEM, Site
 from tests.independent import bucket_dataset, disk_path, edit_json, md5
@@ -20,6 +25,37 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 30.0
 """That a wrong setting may take to show, on a busy machine; a request is tried again for 8, if it never succeeded."""
+
+
+def test_row_01_killed_in_the_middle_of_a_multipart_upload(site: Site, undisturbed: dict[str, bytes]) -> None:
+    """By -9, one part has arrived and the other has not: the same copy again sends only that, to the same upload."""
+    started = threading.Event()
+
+    def kill(_: Request) -> Answer:
+        assert started.wait(60)
+        until = time.monotonic() + 60
+        while not [request for request in site.proxy.seen("UploadPart") if request.status == 200]:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        return Answer(500, "InternalError")  # to nobody
+
+    rule = site.proxy.on("UploadPart", nth=2).call(kill)
+    with site.start_copy() as process:
+        started.set()
+        _, said = process.communicate()
+    assert (rule.fired, process.returncode) == (1, -signal.SIGKILL), said
+    assert site.is_unfinished()
+    assert len(site.raw.uploads()) == 1
+
+    site.proxy.clear()
+    site.copy_in()
+
+    assert len(site.proxy.seen("UploadPart")) == 1
+    assert site.proxy.seen("CreateMultipartUpload") == []
+    assert site.objects() == undisturbed
+    assert site.raw.uploads() == []
 
 
 @pytest.mark.parametrize(("last", "nth"), [("*/manifest.json", 1), ("*/dtool", 2)])
@@ -114,6 +150,20 @@ def test_row_03_what_does_not_pass_ends_the_copy(site: Site, undisturbed: dict[s
     assert again.copied_items >= 1
     assert again.copied_items + again.skipped == len(ITEMS)
     assert site.objects() == undisturbed
+
+
+def test_row_03_patience_begins_with_the_first_success(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that has never answered is given up on at once here; one that has is asked again."""
+    monkeypatch.setattr(failures, "FIRST_BUDGET", 0.0)
+    store, never = Store(site.through), Store(site.through)
+    assert list(store.list("")) == []
+    site.proxy.on("List*", nth=range(1, 3)).answer(503, "SlowDown")
+
+    with pytest.raises(UnavailableError):
+        list(never.list(""))
+    assert list(store.list("")) == []
+
+    assert [request.status for request in site.proxy.seen("List*")] == [200, 503, 503, 200]
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["not done", "done all the same"])
@@ -261,6 +311,26 @@ def test_row_11_credentials_that_have_expired(site: Site, code: str) -> None:
 
     assert len(site.proxy.requests) == 1
     assert site.objects() == {}
+
+
+def test_row_12_a_bucket_is_never_made(site: Site, tmp_path: Path) -> None:
+    """By nothing that writes: each says that there is none, and asks for nothing that would make one."""
+    nowhere = changed(site.through, bucket=f"{site.through.bucket}-missing")
+    (tmp_path / "a").write_bytes(b"1")
+    writers: list[Callable[[], object]] = [
+        lambda: copy_dataset(site.source, nowhere.base_uri),
+        lambda: create_dataset("penguins", nowhere.base_uri, files={"a": tmp_path / "a"}),
+        lambda: dtoolcore.create_proto_dataset("penguins", nowhere.base_uri),
+        lambda: dtoolcore.copy(site.source, nowhere.base_uri),
+    ]
+
+    with active(nowhere):
+        for write in writers:
+            with pytest.raises(NoSuchBucketError, match=f"{nowhere.bucket}' does not exist"):
+                write()
+
+    assert [request for request in site.proxy.requests if not request.key and request.method != "GET"] == []
+    assert nowhere.bucket not in [each["Name"] for each in site.raw.client.list_buckets()["Buckets"]]
 
 
 def test_row_17_two_processes_copy_the_same_dataset(site: Site, undisturbed: dict[str, bytes]) -> None:

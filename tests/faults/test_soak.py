@@ -88,7 +88,18 @@ def soak(minutes: float, settings: list[BucketSettings], folder: Path, proxies: 
     return told
 
 
-def test_nothing_piles_up_and_nothing_stays(rgw: S3Server, tmp_path: Path) -> None:
+HELD = {"memory": HEADROOM, "native threads": 2, "sockets": 2, "files": 2}
+"""What a process may hold more of late than early, at the most."""
+
+
+def summary(told: Told) -> str:
+    """What was held, from the first round over the middle to the last, and what was done, for who waits an hour."""
+    some = [told[0], told[len(told) // 4], told[len(told) // 2], told[3 * len(told) // 4], told[-1]]
+    held = "; ".join(f"{name} {' '.join(f'{each[name]:.0f}' for each in some)}" for name in HELD)
+    return f"\n{len(told)} rounds; {held}\ndone: {told[-1]['done']}\n"
+
+
+def test_nothing_piles_up_and_nothing_stays(rgw: S3Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """After the last round a process holds what it held after the first ones, and emptied buckets are empty."""
     buckets = [new_bucket(rgw), new_bucket(rgw, dataset_prefix="u/me/")]
     with ExitStack() as stack:
@@ -105,6 +116,8 @@ def test_nothing_piles_up_and_nothing_stays(rgw: S3Server, tmp_path: Path) -> No
             proxies,
         )
 
+    with capfd.disabled():
+        sys.stdout.write(summary(told))
     done = told[-1]["done"]
     for name in ("create", "verify", "change", "read", "archive", "retrieve", "list", "delete"):
         assert done[name] > 0
@@ -113,7 +126,7 @@ def test_nothing_piles_up_and_nothing_stays(rgw: S3Server, tmp_path: Path) -> No
         assert each["threads"] == ["MainThread"]
         assert each["temporary"] == each["parts of files"] == []
     early, late = told[: len(told) // 3], told[-len(told) // 3 :]
-    for name, headroom in {"memory": HEADROOM, "native threads": 2, "sockets": 2, "files": 2}.items():
+    for name, headroom in HELD.items():
         assert min(each[name] for each in late) <= max(each[name] for each in early) + headroom, name
     for settings in buckets:
         there = list_datasets(settings.base_uri, settings=settings)

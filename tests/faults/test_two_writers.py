@@ -23,23 +23,31 @@ from dtool_ecs_flows.settings import active
 from tests.conformance.helpers import changed
 from tests.conftest import new_bucket
 from tests.faults.cuts import described, frozen_there, restore
-from tests.independent import MIB, Raw, disk_dataset, noise
+from tests.independent import Raw, disk_dataset, noise
 from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
+from tests.small_parts import LARGE, small_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-CONTENTS = {"large": noise(17 * MIB), **{f"item {number}": noise(1000 + number, number) for number in range(4)}}
+CONTENTS = {"large": LARGE, **{f"item {number}": noise(1000 + number, number) for number in range(4)}}
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["dtool_ecs_flows"])
+PROCESSES.set_forkserver_preload(["dtool_ecs_flows", "tests.small_parts"])
 
 Process = multiprocessing.process.BaseProcess
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_small_parts() -> Iterator[None]:
+    """Who looks again and again takes little from those who write."""
+    with small_parts():
+        yield
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A dataset on a disk, one item of it in two parts."""
+    """A dataset on a disk, one item of it in three parts."""
     return disk_dataset(tmp_path_factory.mktemp("in"), CONTENTS, overlays={"colour": {"large": "blue"}})
 
 
@@ -98,7 +106,7 @@ def together(proxy: Proxy, what: str, key: str) -> None:
 
 def copy(source: str, settings: BucketSettings) -> None:
     """Copy in a process of its own; one that finds the dataset frozen by the other has nothing to do."""
-    with suppress(FrozenDatasetError):
+    with suppress(FrozenDatasetError), small_parts():
         copy_dataset(source, settings.base_uri, settings=settings)
 
 
@@ -282,3 +290,32 @@ def test_a_copy_during_a_delete(proxy: Proxy, bucket: BucketSettings, tmp_path: 
         if not rule.fired:
             break
     assert nth > 5
+
+
+def test_a_delete_during_a_freeze_by_dtoolcore(proxy: Proxy, bucket: BucketSettings, tmp_path: Path) -> None:
+    """Of `dtool freeze` and `DataSetCreator`: whenever it comes, no frozen dataset stays that no listing shows."""
+    (tmp_path / "file").write_bytes(b"1")
+    through, raw = changed(bucket, endpoint=proxy.endpoint, concurrency=1), Raw(bucket)
+    for nth in count(1):
+        proxy.calm()
+        with active(bucket):
+            made = dtoolcore.create_proto_dataset("penguins", bucket.base_uri, "---\n")
+            made.put_item(str(tmp_path / "file"), "a")
+            made.add_item_metadata("a", "n", 1)
+        with active(through):
+            proto = dtoolcore.ProtoDataSet.from_uri(made.uri)
+
+        def delete(_: Request, uri: str = made.uri) -> None:
+            delete_dataset(uri, "penguins", settings=bucket)
+
+        rule = proxy.on(nth=nth).call(delete)
+        with suppress(EcsFlowsError):
+            proto.freeze()
+
+        assert wrong_with_frozen(made.uri, bucket) == []
+        there = raw.listed()
+        assert f"dtool-{made.uuid}" in there or f"{made.uuid}/dtool" not in there or not raw.is_frozen(made.uuid)
+        restore(raw, {})
+        if not rule.fired:
+            break
+    assert nth > 10

@@ -13,8 +13,7 @@ from typing import Any
 from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets
 from tests.conformance.helpers import changed
 from tests.conftest import new_bucket
-from tests.flows.site import Site
-from tests.flows.test_deployments import ask, save_block
+from tests.flows.site import Site, ask, save_block
 from tests.independent import MIB, Raw
 from tests.proxy import Proxy, proxied
 from tests.servers import S3Server

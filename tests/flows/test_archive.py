@@ -9,7 +9,7 @@ import pytest
 
 from dtool_ecs_flows import BucketSettings, list_datasets
 from dtool_ecs_flows.blocks import EcsBucket
-from dtool_ecs_flows.errors import NotADatasetError
+from dtool_ecs_flows.errors import NotADatasetError, SettingsError, UnsafeNameError
 from dtool_ecs_flows.flows.archive import ArchiveOptions, archive
 from dtool_ecs_flows.flows.inventory import inventory
 from dtool_ecs_flows.flows.retrieve import RetrieveOptions, retrieve
@@ -162,3 +162,27 @@ def test_retrieve_shows_a_plan_too(block: EcsBucket, make: MakeDataset, source: 
     plan = retrieve(["apples"], block, f"file://{back}", RetrieveOptions(dry_run=True))
     assert [each.outcome for each in plan.datasets] == ["planned"]
     assert not list(back.iterdir())
+
+
+def test_some_items_of_several_datasets_come_as_plain_files(
+    block: EcsBucket, make: MakeDataset, source: str, tmp_path: Path, api: PrefectApi
+) -> None:
+    """Asked for by pattern, from all datasets that fit; the report counts them, and no dataset is made."""
+    made = [make("apples", first="one", second="two"), make("pears", first="three"), make("plums", second="four")]
+    archive(source, block)
+    back = tmp_path / "back"
+    back.mkdir()
+    report = retrieve(["*"], block, str(back), RetrieveOptions(items=["fir*"], name_patterns=["*a*", "plums"]))
+    assert [(each.outcome, each.items) for each in report.datasets] == [("copied", 1), ("copied", 1), ("left out", 0)]
+    found = {path.relative_to(back).as_posix(): path.read_text() for path in back.rglob("*.txt")}
+    assert found == {
+        f"apples-{made[0].uuid[:8]}/data/first.txt": "one",
+        f"pears-{made[1].uuid[:8]}/data/first.txt": "three",
+    }
+    assert "1 of 2 items fit" in api.artifact(f"retrieve-{block.bucket}")["data"]
+    again = retrieve(["pears"], block, str(back), RetrieveOptions(items=["*"]))
+    assert [each.outcome for each in again.datasets] == ["already there"]
+    with pytest.raises(UnsafeNameError, match="not a folder of this machine"):
+        retrieve(["*"], block, block.base_uri, RetrieveOptions(items=["*"]))
+    with pytest.raises(SettingsError, match="not which overlay"):
+        retrieve(["*"], block, str(back), RetrieveOptions(overlay_values=["mm"]))

@@ -34,7 +34,7 @@ from dtool_ecs_flows.cli import main
 from dtool_ecs_flows.errors import EcsFlowsError
 from dtool_ecs_flows.flows.archive import archive
 from dtool_ecs_flows.flows.inventory import inventory
-from dtool_ecs_flows.flows.publish import publish
+from dtool_ecs_flows.flows.publish import Sharing, publish
 from dtool_ecs_flows.flows.retrieve import retrieve
 from dtool_ecs_flows.settings import active, resolve
 from dtool_ecs_flows.store import failures
@@ -159,7 +159,8 @@ def test_what_succeeds_leaves_no_secret_behind(
     (out / "retrieved").mkdir()
     retrieved = retrieve([made.uuid], block, str(out / "retrieved"))
     published = publish(str(files), "plums", block)
-    assert_not_in(archived, listing, retrieved, published)
+    signed = publish(str(files), "figs", block, sharing=Sharing(readable_by="who has the signed URL", days=1))
+    assert_not_in(archived, listing, retrieved, published, signed)
 
     for thing in (settings, block):
         assert SECRET not in repr(thing) + str(thing) + thing.model_dump_json() + str(thing.model_dump())

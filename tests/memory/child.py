@@ -80,6 +80,12 @@ def send_large(path: str, endpoint: str, part: str) -> None:
         create_dataset("large", "ecs://target", files={"zeros": path}, settings=bucket("target", endpoint))
 
 
+def send_many(folder: str, endpoint: str) -> None:
+    """Make a dataset of the files of a folder, with many requests at once."""
+    settings = bucket("target", endpoint).model_copy(update={"concurrency": 32})
+    create_dataset("many", "ecs://target", directory=folder, settings=settings)
+
+
 def pass_large_on(source: str, target: str, part: str) -> None:
     """Copy a dataset from one endpoint to another, large items in parts of `part` bytes."""
     settings = [bucket("source", source), bucket("target", target)]

@@ -101,6 +101,17 @@ class TestParts:
         assert peak_of("fetch_large", source.endpoint, tmp_path, PART) < 150 * MB
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "size", "most"), [(8, 128 * MIB, 200), (40, 31 * MIB, 200), (200, 8 * MIB, 300)])
+def test_many_large_items_at_once_take_no_more_than_one(count: int, size: int, most: int, tmp_path: Path) -> None:
+    """What 32 threads gave back is used again, or is the system's: it does not stay with each of them."""
+    for number in range(count):
+        (tmp_path / f"{number}.dat").touch()
+        os.truncate(tmp_path / f"{number}.dat", size)
+    with sink({}) as target:
+        assert peak_of("send_many", tmp_path, target.endpoint) < most * MB
+
+
 def test_an_object_much_larger_than_its_item_is_not_read(tmp_path: Path) -> None:
     """Whoever can write to a bucket can make an object of any size of an item that its manifest calls small."""
     objects = zeros(4)

@@ -114,6 +114,7 @@ class Connection:
             f"Date: {self._proxy.date()}",
             f"Content-Type: {answer.content_type}",
             f"Content-Length: {len(content)}",
+            *([f"Retry-After: {answer.retry_after}"] if answer.retry_after else []),
             "",
             "",
         ]

@@ -74,6 +74,7 @@ class Answer:
     code: str = ""
     body: bytes | None = None
     content_type: str = "application/xml"
+    retry_after: str = ""
 
     @property
     def content(self) -> bytes:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import os
+import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 from dtool_ecs_flows import BucketSettings, create_dataset
 from tests.conftest import new_bucket
 from tests.flows.cancelling import SOON, large_copy
-from tests.flows.site import ROOT, Site, prefect_site
-from tests.flows.test_deployments import ask, save_block
+from tests.flows.site import Site, ask, prefect_site, save_block
+from tests.independent import Raw
 from tests.servers import S3Server
-
-# In CI it is a must: an import that fails is a failure there, and a skip elsewhere.
-playwright_api = (
-    importlib.import_module("playwright.sync_api")
-    if os.environ.get("CI")
-    else pytest.importorskip("playwright.sync_api")
-)
-expect = playwright_api.expect
-Browser: TypeAlias = Any  # its types are there only where it is installed
-Page: TypeAlias = Any
+from tests.ui.conftest import Page, expect, keep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-PATIENCE = 240_000  # milliseconds; on a busy machine the first page takes its time, and so does the worker with a run
 
 
 @pytest.fixture(scope="module")
@@ -44,43 +31,10 @@ def settings(rclone: S3Server) -> BucketSettings:
 def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> Iterator[Site]:
     """A site with its deployments, and a worker."""
     with prefect_site(tmp_path_factory.mktemp("ui") / "site") as site:
-        site.run("dtool-ecs-flows", "blocks", "register")
         save_block(site, settings)
-        site.run("prefect", "work-pool", "create", "--type", "process", "dtool-ecs")
-        site.run("prefect", "--no-prompt", "deploy", "--all", cwd=ROOT / "deployments")
+        site.deploy()
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             yield site
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or another one on PATH."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: apt-get install chromium")
-        pytest.skip("no Chromium: apt-get install chromium")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """An empty page."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1400})
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    yield page
-    page.close()
-
-
-def keep(page: Page, name: str) -> None:
-    """Keep a screenshot for people to look at."""
-    folder = ROOT / "test-artifacts"
-    folder.mkdir(exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
 FORMS = {
@@ -88,13 +42,39 @@ FORMS = {
         "source_base_uri",
         "a folder that the worker can read",
         "The bucket that they go into.",
+        "The source holds",
         "Only these datasets",
+        "Only older than so many days",
+        "Afterwards",
+        "Marker file",
+        "Minutes without a change",
         "Dry run",
         "README, tags and annotations that differ in the bucket",
         "Datasets at once",
     ),
-    "retrieve/retrieve": ("datasets", "Names, UUIDs or URIs", "destination_base_uri", "Dry run", "Datasets at once"),
-    "inventory/inventory": ("The bucket to look into.", "with_tags", "one request for each dataset"),
+    "retrieve/retrieve": (
+        "datasets",
+        "Names, UUIDs or URIs",
+        "destination_base_uri",
+        "Only items that fit",
+        "Only items with this overlay",
+        "Dry run",
+        "Datasets at once",
+    ),
+    "mirror/mirror": (
+        "Nothing is changed in it.",
+        "The bucket that becomes the mirror",
+        "Only names that fit",
+        "Datasets at most",
+        "Other buckets",
+    ),
+    "inventory/inventory": (
+        "The bucket to look into. Nothing is written to it.",
+        "Folder that the worker can write",
+        "Which files are written",
+        "File it at",
+        "Read everything anew",
+    ),
     "audit/audit-daily": (
         "The bucket to audit. Nothing is written to it.",
         "Folder that the worker can write",
@@ -103,7 +83,22 @@ FORMS = {
         "Slice to read",
         "Datasets at once",
     ),
-    "publish/publish": ("folder", "Name of the new dataset", "README", "Tags", "Derived from", "Creator"),
+    "expire/expire": (
+        "Tags that a dataset must have to be deleted",
+        "Days since it was frozen",
+        "Datasets at most",
+        "Hours to wait for an answer",
+    ),
+    "publish/publish": (
+        "folder",
+        "Name of the new dataset",
+        "README",
+        "Tags",
+        "Derived from",
+        "Creator",
+        "Readable by",
+        "Days that a signed URL lasts",
+    ),
 }
 
 
@@ -200,3 +195,38 @@ def test_row_23_the_cancel_button(site: Site, page: Page, rclone: S3Server, tmp_
         keep(page, "cancelled")
         assert copy.seconds_to_stop() < SOON
         copy.finish()
+
+
+def test_what_expires_is_deleted_when_somebody_presses_resume(
+    site: Site, page: Page, settings: BucketSettings, tmp_path: Path
+) -> None:
+    """The run waits as Paused; its form shows the datasets, and the answer of the browser decides."""
+    (tmp_path / "a.txt").write_text("a")
+    made = create_dataset(
+        "scratch", settings.base_uri, files={"a.txt": tmp_path / "a.txt"}, tags=["scratch"], settings=settings
+    )
+    raw = Raw(settings)
+    raw.edit_json(f"{made.uuid}/dtool", lambda admin: admin.update(frozen_at=1.5e9))
+    by_name = {"$ref": {"block_document_slug": "ecs-bucket/archive"}}
+    given = {"bucket": by_name, "tags": ["scratch"], "older_than_days": 30}
+    site.run("prefect", "deployment", "run", "expire/expire", "--params", json.dumps(given))
+    identifier = ask(site, "deployments/name/expire/expire")["id"]
+    page.goto(f"{site.url}/v2/deployments/deployment/{identifier}")
+    expect(page.get_by_text("Paused").first).to_be_visible()
+    (run,) = ask(site, "flow_runs/filter", {"deployments": {"id": {"any_": [identifier]}}})
+
+    page.goto(f"{site.url}/v2/runs/flow-run/{run['id']}")
+    page.get_by_role("button", name="Resume").first.click()
+    expect(page.get_by_text("Delete these datasets for good").first).to_be_visible()
+    expect(page.get_by_text("would be deleted").first).to_be_visible()
+    keep(page, "expire-asked")
+    page.get_by_role("switch").first.click()
+    page.get_by_label("Your name").fill("Curator")
+    keep(page, "expire-answered")
+    page.get_by_role("button", name=re.compile("Submit|Resume")).last.click()
+
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    keep(page, "expired")
+    assert not raw.listed(f"{made.uuid}/")
+    (report,) = ask(site, "artifacts/latest/filter", {"artifacts": {"key": {"any_": [f"expire-{settings.bucket}"]}}})
+    assert "Approved by Curator" in report["data"]

@@ -7,7 +7,7 @@ import contextvars
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -16,7 +16,8 @@ import pytest
 
 from dtool_ecs_flows import transfer as module
 from dtool_ecs_flows.errors import StoppedError
-from dtool_ecs_flows.transfer import Transfer, md5_of
+from dtool_ecs_flows.memory import Allocate
+from dtool_ecs_flows.transfer import Reader, Transfer, md5_of
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> int:
     """A transfer that may hold 100 bytes, in parts of 10."""
     monkeypatch.setattr(module, "MEMORY", 100)
     monkeypatch.setattr(module, "part_size", lambda _size: 10)
+    monkeypatch.setattr(module, "_PART", 10)
     return 100
 
 
@@ -257,11 +259,13 @@ class TestMemory:
             assert len(list(transfer.each(range(10), work))) == 10
 
 
-def reader(content: bytes, *, fails_at: int = -1) -> Callable[[int, int], bytes]:
-    def read(offset: int, length: int) -> bytes:
+def reader(content: bytes, *, fails_at: int = -1) -> Reader:
+    def read(offset: int, length: int, allocate: Allocate = bytearray) -> bytearray | memoryview:
         if offset == fails_at:
             raise OSError("cut short")
-        return content[offset : offset + length]
+        data = allocate(length)
+        data[:] = content[offset : offset + length]
+        return data
 
     return read
 
@@ -278,7 +282,7 @@ class TestParts:
             for offset, part in transfer.parts(reader(content), size, ahead=ahead):
                 offsets.append(offset)
                 data += part
-                transfer.release(len(part))
+                transfer.release(part)
         assert data == content
         assert offsets == list(range(0, size, 10)) or (size == 0 and offsets == [0])
 
@@ -291,7 +295,7 @@ class TestParts:
                 def run(got: list[int] = got) -> None:
                     for offset, part in transfer.parts(reader(bytes(200), fails_at=30), 200, ahead=ahead):
                         got.append(offset)
-                        transfer.release(len(part))
+                        transfer.release(part)
 
                 with pytest.raises(OSError, match="cut short"):
                     run()
@@ -302,7 +306,7 @@ class TestParts:
         with Transfer(3) as transfer:
             for _ in range(20):
                 for _, part in transfer.parts(reader(bytes(200)), 200, ahead=ahead):
-                    transfer.release(len(part))
+                    transfer.release(part)
                     break
 
     def test_many_items_at_once_share_the_memory(self, ahead: bool) -> None:
@@ -310,18 +314,20 @@ class TestParts:
         gauge = Gauge()
 
         def work(number: int) -> str:
-            def read(_: int, length: int) -> bytes:
+            def read(_: int, length: int, allocate: Allocate = bytearray) -> bytearray | memoryview:
                 gauge.add(length)
-                return bytes([number]) * length
+                part = allocate(length)
+                part[:] = bytes([number]) * length
+                return part
 
-            def release(length: int) -> None:
-                gauge.add(-length)
-                transfer.release(length)
+            def release(part: memoryview) -> None:
+                gauge.add(-len(part))
+                transfer.release(part)
 
             data = b""
             for _, part in transfer.parts(read, 500, ahead=ahead):
                 data += part
-                transfer.submit_part(partial(release, len(part)))
+                transfer.submit_part(partial(release, part))
             return md5_of(data)
 
         with Transfer(8) as transfer:
@@ -333,18 +339,18 @@ class TestParts:
         """The parts of a file of a terabyte are nearly the whole memory: two of them still, and never a third."""
         gauge, both = Gauge(), threading.Barrier(2, timeout=60)
 
-        def send(length: int) -> None:
+        def send(part: memoryview) -> None:
             both.wait()
-            gauge.add(-length)
-            transfer.release(length)
+            gauge.add(-len(part))
+            transfer.release(part)
 
-        def read(_: int, length: int) -> bytes:
+        def read(_: int, length: int, allocate: Allocate = bytearray) -> bytearray | memoryview:
             gauge.add(length)
-            return bytes(length)
+            return allocate(length)
 
         with Transfer(8) as transfer:
             sent = [
-                transfer.submit_part(partial(send, len(part)))
+                transfer.submit_part(partial(send, part))
                 for _, part in transfer.parts(read, 80 * 6, ahead=ahead, step=80)
             ]
             assert [each.result() for each in sent] == [None] * 6
@@ -353,13 +359,13 @@ class TestParts:
     def test_a_failing_caller_is_not_held_up_by_slow_parts(self, ahead: bool) -> None:
         """Leaving a transfer while parts are read by a worker: it ends when those under way have ended."""
 
-        def slow(offset: int, length: int) -> bytes:
+        def slow(_offset: int, length: int, allocate: Allocate = bytearray) -> bytearray | memoryview:
             time.sleep(0.05)
-            return bytes(length)
+            return allocate(length)
 
         def work(number: int) -> None:
             for _, part in transfer.parts(slow, 100_000 if number else 0, ahead=ahead):  # minutes
-                transfer.release(len(part))
+                transfer.release(part)
 
         began = time.monotonic()
         with Transfer(2) as transfer:
@@ -372,7 +378,7 @@ class TestParts:
         with Transfer(2, stop) as transfer:
             parts = transfer.parts(reader(bytes(1000)), 1000, ahead=ahead)
             _, part = next(parts)
-            transfer.release(len(part))
+            transfer.release(part)
             stop.set()
             with pytest.raises(StoppedError):
                 next(parts)

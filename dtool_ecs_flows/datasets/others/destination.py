@@ -6,13 +6,15 @@ import logging
 import posixpath
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dtool_ecs_flows import documents, hashing, layout, plugins
 from dtool_ecs_flows.datasets.others.brokers import Brokers, told
+from dtool_ecs_flows.datasets.others.manners import Kind
 from dtool_ecs_flows.errors import (
     CorruptItemError,
     DatasetError,
@@ -52,6 +54,7 @@ class BrokerDestination:
         self.notes: Sequence[str] = ()
         self._hash_function = str(kind.hasher.name)
         self._hashes: dict[str, str] = {}  # by identifier, of the function that this store's manifests have
+        self._made = False  # by this process
         self._there: set[str] = set()
         self._folders: set[str] = set()  # that are there for sure
         self._new_folder = threading.Lock()
@@ -64,11 +67,15 @@ class BrokerDestination:
         """Check that the store can hold the items, and make it a proto dataset, or take up the one that is there."""
         self._check_names(items)
         there = self.existing() or self._create(admin)
+        self._made = there is None
         if there is None:
             return
-        if there["type"] == "dataset":
-            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
+        self._refuse_frozen(there)
         self._there = self._brokers.call(self._listed)
+
+    def _refuse_frozen(self, there: Mapping[str, Any] | None) -> None:
+        if there is not None and there["type"] == "dataset":
+            raise FrozenDatasetError(f"{self.uri} is frozen and is never written over")
 
     def _listed(self, broker: Any) -> set[str]:
         """Return the identifiers of the items that are there."""
@@ -208,12 +215,28 @@ class BrokerDestination:
     def _differs(self, relpath: str, *, expected: str, actual: str) -> CorruptItemError:
         return CorruptItemError(relpath, expected=expected, actual=actual, where=self.uri)
 
+    def keep_only(self, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]) -> None:
+        """Remove the other documents of what was taken up; what the plugin cannot remove is noted."""
+        if self._made:
+            return
+        wanted: dict[Kind, Collection[str]] = {"tags": tags, "annotations": annotations, "overlays": overlays}
+        found = [(kind, name) for kind in wanted for name in self._brokers.names(kind)]
+        others = [(kind, name) for kind, name in found if name not in wanted[kind]]
+        if others:
+            self._refuse_frozen(self.existing())
+        for kind, name in others:
+            key_of = f"get_{kind[:-1]}_key"
+            try:
+                self._brokers.call(partial(_delete, key_of=key_of, name=name))
+            except StoreError as error:
+                self.notes = (*self.notes, f"{kind[:-1]} {name!r}, which the source has lost, stays there: {error}")
+
     def freeze(self, manifest: documents.Manifest, overlays: Mapping[str, Any], admin: Mapping[str, Any]) -> None:
         """Write manifest and overlays, then the administrative metadata of a frozen dataset."""
         misread = sum(self._brokers.manners.misread(item.relpath) for item in manifest.items.values())
         if misread:
             note = f"{misread} items have names that the plugin lists otherwise; the manifest has them right"
-            self.notes = (note,)
+            self.notes = (*self.notes, note)
         own = {key: item.with_hash(self._hashes.get(key, item.hash)) for key, item in manifest.items.items()}
         document = documents.manifest_of(documents.Manifest(own, manifest.dtoolcore_version, self._hash_function))
         self._brokers.call(lambda broker: broker.put_manifest(document))
@@ -225,3 +248,7 @@ class BrokerDestination:
 
     def _put_overlay(self, name: str, overlay: Any) -> None:
         self._brokers.call(lambda broker: broker.put_overlay(name, overlay))
+
+
+def _delete(broker: Any, key_of: str, name: str) -> None:
+    broker.delete_key(getattr(broker, key_of)(name))

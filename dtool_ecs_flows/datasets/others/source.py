@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,9 @@ from dtool_ecs_flows import documents, hashing
 from dtool_ecs_flows.datasets.others.brokers import Brokers
 from dtool_ecs_flows.errors import ManifestError, NotADatasetError, StoreError, UnavailableError
 from dtool_ecs_flows.items import ItemSource, read_range
+from dtool_ecs_flows.memory import Allocate
 from dtool_ecs_flows.models import Item
+from dtool_ecs_flows.transfer import Reader
 
 _GONE = 20  # items that failed one after the other: it is the store then, and the rest is not tried
 _ATTEMPTS = 3  # at a file that another process takes out of the cache before it is opened
@@ -141,7 +143,7 @@ class BrokerSource(OpenedSource):
         """Return what the manifest says: other brokers cannot list a frozen dataset."""
         return {identifier: item.size for identifier, item in self.items.items()}
 
-    def _reader(self, item: Item) -> Callable[[int, int], Any]:
+    def _reader(self, item: Item) -> Reader:
         if self._in_a_row >= _GONE:
             raise UnavailableError(f"not tried: {self._in_a_row} items of {self.uri} failed one after the other")
         try:
@@ -176,9 +178,9 @@ class _OpenFile:
         weakref.finalize(self, os.close, self._file)
         self._relpath, self._path = relpath, path
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int, allocate: Allocate = bytearray) -> bytearray | memoryview:
         """Return exactly these bytes."""
-        return read_range(self._file, offset, length, relpath=self._relpath, where=self._path)
+        return read_range(self._file, offset, length, allocate, relpath=self._relpath, where=self._path)
 
 
 class _Cache:
