@@ -256,6 +256,25 @@ class Ours(PythonClient):
         return self.run("copy", place, {**request, "settings": _settings(place)})
 
 
+class Workers(PythonClient):
+    """`copy_shard` in some worker processes, and `copy_dataset` after them; with one worker that alone."""
+
+    module, distribution = "workers", "dtool-ecs-flows"
+    connections = 8
+
+    def __init__(self, count: int) -> None:
+        """Each of so many workers has eight connections."""
+        self._count = count
+        self.name = f"{count} worker{'s' if count > 1 else ''}"
+
+    def up(self, place: Place) -> Job:
+        """Copy the dataset into the bucket."""
+        settings = [{**each, "concurrency": self.connections} for each in _settings(place)]
+        request = {"source_uri": place.dataset, "base_uri": f"ecs://{place.bucket}", "settings": settings}
+        job = self.run("up", place, request)
+        return replace(job, command=(*job.command, str(self._count)))
+
+
 class Dtoolcore(PythonClient):
     """dtoolcore's own operations with a storage broker."""
 
@@ -339,6 +358,5 @@ def _said(program: Path, *arguments: str) -> str:
     return done.stdout.splitlines()[0].strip()
 
 
-CLIENTS: Mapping[str, Client] = {
-    each.name: each for each in (Ours(), OurBroker(), S5cmd(), Rclone(), BareObstore(), PrefectAws(), DtoolS3())
-}
+_PEERS: tuple[Client, ...] = (S5cmd(), Rclone(), BareObstore(), PrefectAws(), DtoolS3())
+CLIENTS: Mapping[str, Client] = {each.name: each for each in (Ours(), OurBroker(), *_PEERS, Workers(4), Workers(1))}

@@ -68,17 +68,17 @@ def targets_as_text(scenarios: list[ScenarioResult]) -> str:
 def as_markdown(run: Run) -> str:
     """Return the whole run as a page."""
     how = f"{run.rounds} rounds, clients in turn, {run.concurrency} requests at once"
-    lines = [f"Run of {run.begun_at}, commit {run.commit}: {how}.", ""]
+    lines = ["# Results", "", f"Run of {run.begun_at}, commit {run.commit}: {how}.", ""]
     for result in run.scenarios:
-        lines += [f"### {_title(result)}", ""]
+        lines += [f"## {_title(result)}", ""]
         for operation in dict.fromkeys(each.operation for each in result.outcomes):
             head = (OPERATIONS[operation], *HEADINGS[1:])
             lines += [_row(head), _row(("---", *["---:"] * (len(HEADINGS) - 1)))]
             lines += [*map(_row, _rows(result, operation)), ""]
         lines += [f"- {line}" for line in _failures(result)]
-    lines += ["### Targets", "", _row(("target", "wanted", "measured", "")), _row(("---", "---:", "---:", "---"))]
+    lines += ["## Targets", "", _row(("target", "wanted", "measured", "")), _row(("---", "---:", "---:", "---"))]
     lines += [_row(each.cells()) for each in targets.compare(run.scenarios)]
-    lines += ["", "### Where and with what", ""]
+    lines += ["", "## Where and with what", ""]
     lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in {**run.machine, **run.versions}.items()]
     return "\n".join(lines) + "\n"
 

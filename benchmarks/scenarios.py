@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 OURS, OUR_BROKER = "dtool-ecs-flows", "dtool-ecs-flows (dtoolcore)"
 S5CMD, RCLONE, BARE = "s5cmd", "rclone", "bare obstore"
 DTOOL_S3, PREFECT_AWS = "dtool-s3", "prefect-aws"
+FOUR_WORKERS, ONE_WORKER = "4 workers", "1 worker"
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -162,6 +163,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         (OURS, S5CMD, BARE),
         ("up", "down"),
         small(2000),
+        server="sink",
+    ),
+    Scenario(
+        "workers",
+        "12,000 files of 4 KiB in shards, 8 requests at once in each worker, every request 10 ms later",
+        (FOUR_WORKERS, ONE_WORKER),
+        ("up",),
+        small(12000),
+        latency_ms=10,
         server="sink",
     ),
 )

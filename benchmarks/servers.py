@@ -49,8 +49,15 @@ def version(name: str) -> str:
 @contextmanager
 def slowed(server: S3Server, milliseconds: float) -> Iterator[str]:
     """Give an endpoint that leads to the server, and holds every request back for some time."""
-    with _listening("benchmarks.latency", server.endpoint, str(milliseconds)) as endpoint:
+    with held_back(server.endpoint, milliseconds) as endpoint:
         yield endpoint
+
+
+@contextmanager
+def held_back(endpoint: str, milliseconds: float) -> Iterator[str]:
+    """The same for any server that answers one request after the other on a connection, and its `http://host:port`."""
+    with _listening("benchmarks.latency", endpoint, str(milliseconds)) as slow:
+        yield slow
 
 
 @contextmanager

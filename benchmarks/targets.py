@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import ScenarioResult
-from benchmarks.scenarios import DTOOL_S3, RCLONE, S5CMD
+from benchmarks.scenarios import DTOOL_S3, ONE_WORKER, RCLONE, S5CMD
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ TARGETS: Sequence[tuple[str, Sequence[str], str, float]] = (
     ("dtool", ("create", "up"), DTOOL_S3, 8),
     ("dtool", ("down", "read"), DTOOL_S3, 4),
     ("list", ("list",), DTOOL_S3, 50),
+    ("workers", ("up",), ONE_WORKER, 3),
 )
 """Scenario, operations, peer, and how many times as fast as it."""
 

@@ -79,7 +79,7 @@ def there_and_back(screen: Screen, folder: Path, data: Path, name: str, bucket: 
     show_run(screen, again)
 
     with screen.step("Inventory", "what the bucket holds: inventory(bucket)"):
-        listing = inventory(bucket, with_tags=True)
+        listing = inventory(bucket)
     screen.table(
         ("Name", "UUID", "Frozen (UTC)", "Tags"),
         [(info.name, info.uuid, human_time(info.frozen_at), ", ".join(info.tags or ())) for info in listing.datasets],

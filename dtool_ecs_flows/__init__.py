@@ -14,8 +14,10 @@ if TYPE_CHECKING:
         archive_folder,
         audit_bucket,
         copy_dataset,
+        copy_shard,
         create_dataset,
         delete_dataset,
+        find_dataset,
         inventory_bucket,
         iter_datasets,
         list_datasets,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         ItemsReport,
         Progress,
         RemoveReport,
+        ShardReport,
         ShareReport,
         VerifyReport,
     )
@@ -66,14 +69,17 @@ __all__ = [
     "ItemsReport",
     "Progress",
     "RemoveReport",
+    "ShardReport",
     "ShareReport",
     "VerifyReport",
     "archive_folder",
     "audit_bucket",
     "copy_dataset",
+    "copy_shard",
     "create_dataset",
     "delete_dataset",
     "dtool_progressbar",
+    "find_dataset",
     "inventory_bucket",
     "iter_datasets",
     "list_datasets",
@@ -101,3 +107,8 @@ def __getattr__(name: str) -> Any:
             if name in module.__all__:
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names, also of what is not imported yet: for whoever completes them, and for the reference."""
+    return sorted({*globals(), *__all__})

@@ -239,13 +239,18 @@ def parse_manifest(body: bytes, where: str) -> Manifest:
     return manifest_from(document, where)
 
 
-def manifest_from(document: Any, where: str) -> Manifest:
+def manifest_from(document: Any, where: str, *, hashless: bool = False) -> Manifest:
     """Return what a parsed manifest says, everything checked.
+
+    Args:
+        document: the manifest.
+        where: named in errors.
+        hashless: items may come without a hash, as an empty text.
 
     Raises:
         ManifestError: it has not the form that format promises, or an identifier that is not its relpath's.
     """
-    items = items_of_manifest(document, where)
+    items = items_of_manifest(document, where, hashless=hashless)
     for key in ("dtoolcore_version", "hash_function"):
         if not isinstance(document.get(key, ""), str):
             raise ManifestError(f"manifest unreadable in {where}: its {key} is no text")
@@ -256,7 +261,7 @@ def manifest_from(document: Any, where: str) -> Manifest:
     )
 
 
-def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
+def items_of_manifest(manifest: Any, where: str, *, hashless: bool = False) -> dict[str, Item]:
     """Return the items of a parsed manifest by identifier, everything checked.
 
     Raises:
@@ -271,7 +276,8 @@ def items_of_manifest(manifest: Any, where: str) -> dict[str, Item]:
             item = entry if isinstance(entry, Item) else _item_of(entry)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} is incomplete") from None
-        if not (0 < len(item.hash) <= _MAX_HASH and item.hash.isascii()):  # without one, any bytes would pass for it
+        # Without a hash, any bytes would pass for it.
+        if not (item.hash or hashless) or len(item.hash) > _MAX_HASH or not item.hash.isascii():
             raise ManifestError(f"manifest unreadable in {where}: item {identifier!r} has no hash")
         if not 0 <= item.size <= _MAX_SIZE or item.identifier != identifier:
             raise ManifestError(

@@ -21,6 +21,7 @@ __all__ = [
     "CredentialsError",
     "DatasetDiffersError",
     "DatasetError",
+    "DatasetTimeoutError",
     "EcsFlowsError",
     "FrozenDatasetError",
     "ManifestError",
@@ -119,6 +120,10 @@ class DatasetError(EcsFlowsError):
 
 class NotADatasetError(DatasetError, LookupError):
     """There is no dataset (or not one of the needed type) under this URI."""
+
+
+class DatasetTimeoutError(DatasetError, TimeoutError):
+    """A dataset that was waited for did not come in time."""
 
 
 class FrozenDatasetError(DatasetError, StorageBrokerOSError, FileExistsError):  # type: ignore[misc]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +22,27 @@ _ALGORITHMS: Mapping[str, str] = MappingProxyType(
     }
 )
 """dtoolcore.filehasher's functions by the name that stands in a manifest."""
+
+_HEX = re.compile(r"[0-9a-fA-F]+")
+_SIZES = (16, 20, 32)  # bytes of an MD5, SHA-1, SHA-256
+
+
+def in_hex(told: object) -> str:
+    """Return a hash as hex digits: another store may tell it in base64, and with the function's name before it.
+
+    What is no text, or no hash in either form, comes back as it is told, and an absent one as an empty text.
+    """
+    if told is None:
+        return ""
+    text = str(told)
+    value = text.rpartition(":")[2]  # sha2:…, as iRODS has it
+    if _HEX.fullmatch(value) and len(value) // 2 in _SIZES:
+        return value
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return text
+    return digest.hex() if len(digest) in _SIZES else text
 
 
 class ItemHash:

@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "RemoveReport",
+    "ShardReport",
     "ShareReport",
     "Verified",
     "VerifyReport",
@@ -138,6 +139,8 @@ class CopyReport(Report):
     """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
+    notes: tuple[_Message, ...] = ()
+    """What the plugin of another store does not tell, or cannot hold as it was; see docs/other-stores.md."""
     seconds: float
 
 
@@ -146,6 +149,25 @@ class ItemsReport(CopyReport):
 
     of_items: int
     """Items in the dataset."""
+
+
+class ShardReport(Report):
+    """What `copy_shard` did."""
+
+    source_uri: str
+    uri: str
+    uuid: str
+    name: str
+    shard: int
+    shards: int
+    items: int
+    """Items in the shard."""
+    bytes: int
+    """Bytes in the shard."""
+    copied_items: int
+    """The others were there already."""
+    copied_bytes: int
+    seconds: float
 
 
 class CreateReport(Report):

@@ -1,19 +1,36 @@
-"""The storage brokers that installed packages provide to dtoolcore: which of them is in the way.
+"""The storage brokers that installed packages provide: the one for a scheme, and which of them is in the way.
 
-dtoolcore imports all of them whenever it looks one up, and takes the one that it meets last for a scheme.
+dtoolcore imports all of them whenever it looks one up, so that a broken one keeps all others from being found, and
+takes the one that it meets last for a scheme. Here a broken one is named and left out.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any
+
+from dtoolcore.storagebroker import DiskStorageBroker
+from dtoolcore.utils import generous_parse_uri
 
 from dtool_ecs_flows.errors import NotADatasetError, PluginError
 
 GROUP = "dtool.storage_brokers"
 """The entry points that dtoolcore looks at."""
+
+EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "http": ("http", "dtool-http"),
+        "https": ("http", "dtool-http"),
+        "s3": ("s3", "dtool-s3"),
+        "azure": ("azure", "dtool-azure"),
+        "smb": ("smb", "dtool-smb"),
+        "irods": ("irods", "dtool-irods"),
+    }
+)
+"""For the schemes of the dtool family, the extra of this package that brings the plugin, and the plugin's package."""
 
 
 def serving(scheme: str, class_name: str) -> dict[str, str]:
@@ -43,6 +60,44 @@ def warn_of_others(scheme: str, class_name: str) -> None:
         warnings.warn(message, stacklevel=2)
 
 
+def broker_class(uri: str) -> Any:
+    """Return the class of the storage broker that serves a URI, as dtoolcore would, but for what is broken.
+
+    A plugin for another scheme that cannot be imported is left out, and warned of.
+
+    Raises:
+        PluginError: the plugin for the scheme is not installed, or cannot be imported; the message says what to do.
+        NotADatasetError: it is no URI, or no plugin is known for its scheme.
+    """
+    try:
+        scheme = generous_parse_uri(uri).scheme
+    except ValueError as error:
+        raise NotADatasetError(f"{uri!r} is no URI: {error}") from None
+    if scheme == DiskStorageBroker.key:
+        return DiskStorageBroker
+    found, broken = None, {}
+    for entry in entry_points(group=GROUP):
+        try:
+            broker = entry.load()
+            if broker.key == scheme:
+                found = broker
+        except Exception as reason:  # noqa: BLE001  # of code that is not ours
+            broken[_package(entry)] = _told(entry, reason)
+    extra, package = EXTRAS.get(scheme, ("", ""))
+    if found is None and broken and (package in broken or not package):
+        raise PluginError(f"{uri} cannot be opened: {broken.get(package) or '; '.join(broken.values())}")
+    for told in broken.values():
+        warnings.warn(f"{told} It is left out here; dtoolcore itself finds no plugin at all meanwhile", stacklevel=2)
+    if found is not None:
+        return found
+    if extra:
+        raise PluginError(
+            f"{uri}: {scheme} URIs need the package {package}, which the extra [{extra}] brings: "
+            f"pip install 'dtool-ecs-flows[{extra}]'"
+        )
+    raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {scheme!r}")
+
+
 def check(uri: str) -> None:
     """Load all plugins, as dtoolcore does when it looks one up.
 
@@ -53,28 +108,15 @@ def check(uri: str) -> None:
         try:
             entry.load()
         except Exception as reason:
-            raise PluginError(
-                f"the dtool plugin {entry.name!r} of the package {_package(entry)} ({entry.value}) cannot be "
-                f"imported, and with it dtoolcore opens no dataset, of {uri} or any other place: mend or uninstall "
-                f"it. {type(reason).__name__}: {reason}"
-            ) from reason
+            told = _told(entry, reason)
+            raise PluginError(f"{told} With it dtoolcore opens no dataset, of {uri} or any other place") from reason
 
 
-@contextmanager
-def looked_up(uri: str) -> Iterator[None]:
-    """Within it dtoolcore looks up what serves a URI: where nothing does, or a plugin is broken, the error says which.
-
-    Raises:
-        PluginError: a plugin, for whichever scheme, cannot be imported.
-        NotADatasetError: no plugin serves the URI's scheme.
-    """
-    try:
-        yield
-    except Exception as error:
-        check(uri)
-        if isinstance(error, KeyError):
-            raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {error}") from None
-        raise
+def _told(entry: EntryPoint, reason: Exception) -> str:
+    return (
+        f"the dtool plugin {entry.name!r} of the package {_package(entry)} ({entry.value}) cannot be imported: "
+        f"{type(reason).__name__}: {reason}. Mend or uninstall it."
+    )
 
 
 def _package(entry: EntryPoint) -> str:

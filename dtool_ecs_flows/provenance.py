@@ -29,6 +29,8 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.datasets import new_dataset
+from dtool_ecs_flows.events import published
+from dtool_ecs_flows.rollback import may_leave_unfinished
 
 if TYPE_CHECKING:
     from dtool_ecs_flows.datasets import DatasetWriter
@@ -77,8 +79,10 @@ def publish_dataset(
         A writer: put files, bytes or a staged path, add metadata; afterwards `uri` and `report`.
     """
     base_uri = bucket if isinstance(bucket, str) else bucket.base_uri
+    settings = () if isinstance(bucket, str) else (bucket.settings(),)
     with (
         nullcontext() if isinstance(bucket, str) else bucket.active(),
+        may_leave_unfinished(settings) as begun,
         new_dataset(
             name,
             base_uri,
@@ -89,7 +93,9 @@ def publish_dataset(
             creator_username=creator_username,
         ) as writer,
     ):
+        begun(writer.uri)
         yield writer
+    published(writer.report, derived_from=derived_from)
 
 
 def provenance() -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tarfile
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -37,6 +40,8 @@ bypass_proxy()
 SLOW_IS_FINE = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=SLOW_IS_FINE)
 hypothesis.settings.load_profile("here")
+
+ROOT = Path(__file__).parents[1]
 
 ServerStarter = Callable[[str], S3Server]
 
@@ -154,6 +159,20 @@ def prefect_server() -> Iterator[str]:
     # The first start on a fresh machine compiles and migrates: it can take far longer than the default.
     with prefect_test_harness(server_startup_timeout=180):
         yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and with the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    hatchling = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run([*hatchling, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    subprocess.run([*hatchling, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
+    return folder
 
 
 def new_bucket(server: S3Server, name: str = "", **settings: object) -> BucketSettings:

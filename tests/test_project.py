@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from email.message import Message
@@ -15,25 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from dtool_ecs_flows.plugins import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 
 # Built from parts, so that this file does not hold what it forbids.
 REGISTRIES = ("pypi" + ".org", "python" + "hosted.org", "npmjs" + ".org", "debian" + ".org", "anaconda" + ".org")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "work|root|home|opt|Users" + r")/\w+")
-
-
-@pytest.fixture(scope="session")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and with the wheel that is built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    hatchling = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
-    subprocess.run([*hatchling, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
-    (sdist,) = folder.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
-    unpacked = folder / sdist.name.removesuffix(".tar.gz")
-    subprocess.run([*hatchling, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -78,16 +64,42 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
     """What works in the repository works when installed: no file is left behind."""
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dtool_ecs_flows").rglob("*.py")}
-    assert here == {name for name in wheel.namelist() if name.endswith(".py")}
+    parts = (".py", ".html", ".css", ".js")
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dtool_ecs_flows").rglob("*") if path.suffix in parts}
+    assert here == {name for name in wheel.namelist() if name.endswith(parts)}
 
 
 def test_the_sdist_builds_the_same_wheel_and_has_its_papers(distributions: Path, wheel: zipfile.ZipFile) -> None:
-    """Whoever packages it further finds licence, changelog and README beside the source."""
+    """Whoever packages it further finds licence and changelog, and all that README and pages lead to."""
     (unpacked,) = [path for path in distributions.iterdir() if path.is_dir()]
-    assert {path.name for path in unpacked.iterdir()} >= {"LICENSE", "CHANGELOG.md", "README.md", "pyproject.toml"}
-    assert not (unpacked / "tests").exists()
+    assert {path.name for path in unpacked.iterdir()} == {
+        "dtool_ecs_flows", "docs", "deployments", "flows", "benchmarks",
+        "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE",
+        "pyproject.toml", "PKG-INFO", ".gitignore",
+    }  # fmt: skip  # rows for folders, papers and what builds it
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+    for page in [unpacked / "README.md", *unpacked.glob("docs/*.md"), *unpacked.glob("deployments/*.md")]:
+        links = re.findall(r"\]\((?!https?:|#)([^)\s#]+)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+        assert not [link for link in links if not (page.parent / link).exists()], page
+
+
+def test_nothing_of_a_machine_is_in_the_distributions(distributions: Path, wheel: zipfile.ZipFile) -> None:
+    """No cache, no compiled file and nothing that git does not know is given to users."""
+    (unpacked,) = [path for path in distributions.iterdir() if path.is_dir()]
+    known = set(
+        subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    )
+    given = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()} - {"PKG-INFO"}
+    assert given <= known
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} <= known
+
+
+def test_a_page_of_an_index_shows_the_readme(wheel_metadata: Message) -> None:
+    """What an index shows of the package is its README, as Markdown, with its licence, its Pythons and its summary."""
+    assert wheel_metadata["Description-Content-Type"] == "text/markdown"
+    assert wheel_metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (wheel_metadata["License-Expression"], wheel_metadata["Requires-Python"]) == ("MIT", ">=3.10")
+    assert wheel_metadata["Summary"]
 
 
 def test_dtool_prefect_and_a_shell_find_the_package(wheel: zipfile.ZipFile) -> None:
@@ -120,6 +132,18 @@ def test_what_is_known_to_break_is_excluded(wheel_metadata: Message) -> None:
     assert {"fastapi<0.151", "sqlalchemy<2.1", "setuptools<80.9,>=75.8.2", "dtoolcore>=3.18.3"} <= set(required)
     plain = [each for each in required if "extra ==" not in each]
     assert not [each for each in plain if each.startswith(("dtool-ecs", "dtool-s3"))]
+
+
+def test_other_stores_are_extras(wheel_metadata: Message) -> None:
+    """A plain install brings no plugin of another store; each has an extra, as errors and docs name it."""
+    assert set(wheel_metadata.get_all("Provides-Extra", [])) == {"http", "s3", "azure", "smb", "irods", "all"} | {
+        "dask",
+        "parquet",
+    }
+    assert {extra for extra, _ in EXTRAS.values()} == {"http", "s3", "azure", "smb", "irods"}
+    for extra, package in EXTRAS.values():
+        needed = [line for line in wheel_metadata.get_all("Requires-Dist", []) if line.startswith(f"{package}>=")]
+        assert {line.partition("; ")[2] for line in needed} == {f"extra == '{extra}'", "extra == 'all'"}
 
 
 def test_the_version_is_in_the_changelog(wheel_metadata: Message) -> None:

@@ -3,7 +3,8 @@
 from dtool_ecs_flows.artifacts.audits import audit_headline, audit_markdown, audit_rows
 from dtool_ecs_flows.artifacts.drawing import artifact_key, code, literal
 from dtool_ecs_flows.artifacts.expiry import expire_headline, expire_markdown, expiring_rows, expiring_summary
-from dtool_ecs_flows.artifacts.listings import dataset_list_rows, dataset_list_summary, verify_markdown
+from dtool_ecs_flows.artifacts.inventories import inventory_headline, inventory_rows, inventory_summary
+from dtool_ecs_flows.artifacts.listings import verify_markdown
 from dtool_ecs_flows.artifacts.progress import TaskProgress
 from dtool_ecs_flows.artifacts.runs import published_markdown, run_headline, run_markdown
 
@@ -14,12 +15,13 @@ __all__ = [
     "audit_markdown",
     "audit_rows",
     "code",
-    "dataset_list_rows",
-    "dataset_list_summary",
     "expire_headline",
     "expire_markdown",
     "expiring_rows",
     "expiring_summary",
+    "inventory_headline",
+    "inventory_rows",
+    "inventory_summary",
     "literal",
     "published_markdown",
     "run_headline",

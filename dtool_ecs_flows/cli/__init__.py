@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import click
 
-from dtool_ecs_flows.cli import blocks, copy, doctor, ends, ls, verify
+from dtool_ecs_flows.cli import audit, blocks, copy, doctor, ends, inventory, ls, serve, verify
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: tuple[click.Command, ...] = (
     copy.copy,
     ls.ls,
+    inventory.inventory,
     verify.verify,
+    audit.audit,
     doctor.doctor,
+    serve.serve,
     blocks.blocks,
 )
 """The commands, in the order of the help."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from dtool_ecs_flows.cli import server
 from dtool_ecs_flows.cli.ends import said
 
 if TYPE_CHECKING:
@@ -27,9 +26,9 @@ def register() -> None:
     """
     from dtool_ecs_flows.blocks import EcsBucket
 
-    with _server_errors():
+    with server.errors_told():
         EcsBucket.register_type_and_schema()
-    click.echo(f"registered block type {EcsBucket.get_block_type_slug()} on {_server()}")
+    click.echo(f"registered block type {EcsBucket.get_block_type_slug()} on {server.address()}")
 
 
 @blocks.command("import")
@@ -61,7 +60,7 @@ def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, 
 
     names = block_names(wanted)
     if not dry_run:
-        with _server_errors():
+        with server.errors_told():
             EcsBucket.register_type_and_schema()
     failed = 0
     for bucket, name in names.items():
@@ -76,14 +75,14 @@ def import_(config_path: str | None, buckets: tuple[str, ...], overwrite: bool, 
     if failed:
         raise EcsFlowsError(f"{failed} of {len(names)} buckets failed")
     if not dry_run:
-        click.echo(f"done, on {_server()}")
+        click.echo(f"done, on {server.address()}")
 
 
 def _save(block: EcsBucket, name: str, *, overwrite: bool) -> str:
     """Save a block unless that would change one that the user did not mean; return what was done."""
     from dtool_ecs_flows.errors import SettingsError
 
-    with _server_errors():
+    with server.errors_told():
         saved = _load(name)
         if saved is None:
             block.save(name)
@@ -124,27 +123,3 @@ def _document(name: str) -> str:
     from dtool_ecs_flows.blocks import EcsBucket
 
     return f"{EcsBucket.get_block_type_slug()}/{name}"
-
-
-def _server() -> str:
-    from prefect.settings import PREFECT_API_URL
-
-    return str(PREFECT_API_URL.value() or "this user's own Prefect database (PREFECT_API_URL is not set)")
-
-
-@contextmanager
-def _server_errors() -> Iterator[None]:
-    """Put what goes wrong at the server into one line; a server's answer may repeat what it was sent, so not it."""
-    import httpx
-    from prefect.exceptions import PrefectException
-
-    from dtool_ecs_flows.errors import EcsFlowsError
-
-    try:
-        yield
-        return
-    except httpx.HTTPStatusError as error:
-        message = f"{error.response.status_code} {error.response.reason_phrase}"
-    except (httpx.HTTPError, PrefectException) as error:
-        message = said(error)
-    raise EcsFlowsError(f"the Prefect server, {_server()}, did not do it: {message}")

@@ -67,6 +67,7 @@ def _told(report: CopyReport) -> list[str]:
         lines.append(
             f"{plural(report.copied_items, 'item')} copied, {human_bytes(report.copied_bytes)}, {how}{skipped}"
         )
+    lines += report.notes
     left = [name for name in report.differences if name not in report.updated]
     if report.updated:
         lines.append(f"updated there: {', '.join(report.updated)}")

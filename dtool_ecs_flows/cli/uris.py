@@ -12,12 +12,14 @@ class Uri(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 
 
     Args:
         base: whether it is to be a base URI, or one of a dataset; None takes both.
+        bucket: whether it is to be in a bucket, and not in a folder or elsewhere.
     """
 
     name = "uri"
 
-    def __init__(self, *, base: bool | None = None) -> None:
+    def __init__(self, *, base: bool | None = None, bucket: bool = False) -> None:
         self._base = base
+        self._bucket = bucket
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the URI as it stands."""
@@ -26,6 +28,8 @@ class Uri(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 
 
         uri = str(value)
         if not uri.lower().startswith(layout.SCHEME + "://"):
+            if self._bucket:
+                self.fail(f"{uri} is not of the form {layout.base_uri('bucket')}", param, ctx)
             return uri
         try:
             bucket, uuid = layout.parse_uri(uri)

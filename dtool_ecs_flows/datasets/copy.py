@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import dtoolcore
 
-from dtool_ecs_flows import documents, layout, plugins
-from dtool_ecs_flows.datasets.brokers import BrokerDestination
+from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets.destinations import Destination, EcsDestination
 from dtool_ecs_flows.datasets.disk import DiskDestination
+from dtool_ecs_flows.datasets.others import BrokerDestination, Brokers
 from dtool_ecs_flows.datasets.running import each_item, operation
 from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.errors import CorruptItemError, DatasetDiffersError, ManifestError, UnsafeNameError
@@ -119,6 +119,7 @@ def copy_from(
         skipped=len(items) - len(copied),
         already_there=False,
         verified=destination.verified,
+        notes=(*source.notes, *destination.notes),
         seconds=time.monotonic() - begun,
     )
     logger.info("copied %s: %d items, %d bytes", report.uri, report.copied_items, report.copied_bytes)
@@ -129,7 +130,9 @@ def open_destination(base_uri: str, admin: Mapping[str, Any], config_path: str |
     """Return the place of a dataset at a base URI, whether it is there or not; nothing is written.
 
     Raises:
-        SettingsError: an ECS bucket's settings are not complete.
+        SettingsError: an ECS bucket's settings are not complete, or those of a plugin.
+        PluginError: the plugin for its scheme is not installed, or broken.
+        DatasetError: its plugin cannot write.
         UnsafeNameError: the base URI has a path that it must not have.
         ManifestError: the administrative metadata names no UUID, from which all keys are made.
     """
@@ -163,12 +166,13 @@ def _copy_items(
     destination: Destination,
     transfer: Transfer,
     progress: ProgressCallback | None,
+    chosen: Mapping[str, Item] | None = None,
 ) -> tuple[dict[str, Item], list[Item]]:
-    """Copy all items; return them all with their MD5, and those that were written."""
+    """Copy all items, or those that are chosen; return them with their MD5, and those that were written."""
     item_source = source.item_source()
-    items = dict(source.items)  # in this order
+    items = dict(source.items if chosen is None else chosen)  # in this order
     copied: list[Item] = []
-    destination.begin(source.admin, source.items)
+    destination.begin(source.admin, items)
 
     def put(item: Item) -> tuple[Item, bool]:
         with suppress(CorruptItemError):  # a bit may have flipped on the way: once more
@@ -176,7 +180,7 @@ def _copy_items(
         return destination.put(item, item_source, transfer)
 
     done = each_item(
-        transfer, source.items.values(), put, progress, destination.uri, skipped=lambda result: not result[1]
+        transfer, list(items.values()), put, progress, destination.uri, skipped=lambda result: not result[1]
     )
     for item, (as_put, written) in done:
         items[item.identifier] = as_put
@@ -248,20 +252,22 @@ def _documents(source: Source) -> dict[str, Any]:
 
 
 def _update(source: Source, there: Source, differences: list[str], config_path: str | None) -> None:
-    """Write the documents that differ through dtoolcore, whose broker keeps the README's history."""
-    with plugins.looked_up(there.uri):
-        dataset = dtoolcore.DataSet.from_uri(there.uri, config_path)
+    """Write the documents that differ through the broker, which keeps the README's history."""
     documents_here = _documents(source)
-    for name in differences:
-        kind, _, key = name.partition("/")
-        if name == "README.yml":
-            dataset.put_readme(source.readme())
-        elif kind == "tags":
-            dataset.put_tag(key)
-        elif kind == "annotations":
-            dataset.put_annotation(key, documents_here[name])
-        elif kind == "overlays":
-            dataset.put_overlay(key, documents_here[name])
+
+    def update(broker: Any) -> None:
+        for name in differences:
+            kind, _, key = name.partition("/")
+            if name == "README.yml":
+                broker.update_readme(source.readme())
+            elif kind == "tags":
+                broker.put_tag(key)
+            elif kind == "annotations":
+                broker.put_annotation(key, documents_here[name])
+            elif kind == "overlays":
+                broker.put_overlay(key, documents_here[name])
+
+    Brokers(there.uri, config_path).call(update)
 
 
 def _other_dataset(uri: str, there: Mapping[str, Any], source: Source) -> DatasetDiffersError:

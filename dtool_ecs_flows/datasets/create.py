@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -105,6 +105,7 @@ def create_dataset(
     config_path: str | None = None,
     concurrency: int | None = None,
     progress: ProgressCallback | None = None,
+    begun: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> CreateReport:
     """Make a dataset from files, straight at its base URI, and freeze it.
@@ -129,6 +130,7 @@ def create_dataset(
         config_path: another file than `~/.config/dtool/dtool.json`.
         concurrency: requests at once.
         progress: called in this thread as items, and parts of large ones, are done; see `ProgressCallback`.
+        begun: called with the dataset's URI once it is there as a proto dataset.
         stop: set it to end early with `StoppedError`.
 
     Raises:
@@ -157,6 +159,8 @@ def create_dataset(
         concurrency=concurrency,
         stop=stop,
     ) as writer:
+        if begun is not None:
+            begun(writer.uri)
 
         def put(item: Item) -> str:
             return writer._put_file(chosen[item.relpath], item.relpath)

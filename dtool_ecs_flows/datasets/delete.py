@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 from dtool_ecs_flows.datasets.running import operation
 from dtool_ecs_flows.errors import (
@@ -14,6 +15,7 @@ from dtool_ecs_flows.errors import (
     AlreadyExistsError,
     DatasetDiffersError,
     DatasetError,
+    FrozenDatasetError,
     NoSuchKeyError,
     NotADatasetError,
 )
@@ -32,6 +34,7 @@ def delete_dataset(
     *,
     settings: BucketSettings | Iterable[BucketSettings] = (),
     config_path: str | None = None,
+    unfinished_only: bool = False,
     stop: threading.Event | None = None,
 ) -> DeleteReport:
     """Delete a dataset (or proto dataset) from its bucket: all of its objects, and its registration key last.
@@ -46,11 +49,13 @@ def delete_dataset(
             is deleted under the name "".
         settings: of the bucket; looked up by name where they are not given.
         config_path: another file than `~/.config/dtool/dtool.json`.
+        unfinished_only: delete it only if it is a proto dataset.
         stop: set it to end early with `StoppedError`; a part of the objects may be gone then.
 
     Raises:
         NotADatasetError: there is nothing at this URI.
         DatasetDiffersError: the dataset has another name; nothing was deleted.
+        FrozenDatasetError: only an unfinished one was to be deleted, and it is frozen; nothing was deleted.
         DatasetError: another process wrote it anew at the same time.
         StoreError, SettingsError: the store or its settings.
     """
@@ -65,11 +70,7 @@ def delete_dataset(
         except NoSuchKeyError:
             admin = {}
         actual = str(admin.get("name", ""))
-        # Where the registration key alone is left, an earlier call was interrupted at its last step: finish it.
-        if name != actual and (admin or any(True for _ in store.list(keys.root))):
-            raise DatasetDiffersError(
-                f"{uri} is named {actual!r}, not {name!r}; nothing was deleted. Give its name to confirm"
-            )
+        _refuse(dataset, admin, name, unfinished_only=unfinished_only)
         transfer.check()
         logger.info("delete %s (%s)", uri, one_line(actual))
         if admin.get("type") == "dataset":
@@ -102,6 +103,18 @@ def delete_dataset(
         left=tuple(left),
         seconds=time.monotonic() - begun,
     )
+
+
+def _refuse(dataset: StoredDataset, admin: Mapping[str, Any], name: str, *, unfinished_only: bool) -> None:
+    """Raise where the dataset is not the one that is meant."""
+    actual = str(admin.get("name", ""))
+    # Where the registration key alone is left, an earlier call was interrupted at its last step: finish it.
+    if name != actual and (admin or any(True for _ in dataset.store.list(dataset.keys.root))):
+        raise DatasetDiffersError(
+            f"{dataset.uri} is named {actual!r}, not {name!r}; nothing was deleted. Give its name to confirm"
+        )
+    if unfinished_only and admin.get("type") == "dataset":
+        raise FrozenDatasetError(f"{dataset.uri} is frozen; only an unfinished dataset was to be deleted")
 
 
 def _unless_stopped(keys: Iterable[str], transfer: Transfer) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where a dataset is written to: a bucket, or (in `disk` and `brokers`) a disk and any other store.
+"""Where a dataset is written to: a bucket, or (in `disk` and `others`) a disk and any other store.
 
 All are a `Destination`, driven in one order, so that every prefix of it is a proto dataset that can be taken up again:
 `begin`, `put` of every item (from many threads), the documents, `check`, `keep_only`, `freeze`.
@@ -6,7 +6,7 @@ All are a `Destination`, driven in one order, so that every prefix of it is a pr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
@@ -26,6 +26,8 @@ class Destination(Protocol):
 
     uri: str
     verified: Verified
+    notes: Sequence[str]
+    """What the store does not hold as it was; complete once the dataset is frozen."""
 
     def existing(self) -> dict[str, Any] | None:
         """Return the administrative metadata of what is there; None where nothing is."""
@@ -61,6 +63,8 @@ class Destination(Protocol):
 
 class EcsDestination:
     """A dataset in a bucket."""
+
+    notes: Sequence[str] = ()
 
     def __init__(self, stored: StoredDataset) -> None:
         self.stored = stored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from dtoolcore.utils import generous_parse_uri
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets import names
-from dtool_ecs_flows.datasets.brokers import keys_of_others
 from dtool_ecs_flows.datasets.files import DiskFiles, refuse_links
 from dtool_ecs_flows.errors import (
     CorruptItemError,
@@ -30,6 +29,8 @@ from dtool_ecs_flows.transfer import Transfer
 
 class DiskDestination:
     """A dataset in a folder of a disk. Nothing is written through a symbolic link, or outside the folder."""
+
+    notes: Sequence[str] = ()
 
     def __init__(self, base_uri: str, name: str, uuid: str) -> None:
         parent = Path(generous_parse_uri(base_uri).path)
@@ -137,7 +138,7 @@ class DiskDestination:
 
     def keep_only(self, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]) -> None:
         """Remove the other documents of what was taken up."""
-        others = [] if self._new else keys_of_others(self._broker, tags, annotations, overlays)
+        others = [] if self._new else _keys_of_others(self._broker, tags, annotations, overlays)
         if others:
             self._refuse_frozen(self.existing())
         for path in others:
@@ -159,3 +160,12 @@ def _size(size: int | None) -> str:
 
 def _without_frozen(admin: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in admin.items() if key != "frozen_at"}
+
+
+def _keys_of_others(
+    broker: DiskStorageBroker, tags: Collection[str], annotations: Collection[str], overlays: Collection[str]
+) -> list[str]:
+    """Return the paths of the tags, annotations and overlays that are there besides these."""
+    others = [broker.get_tag_key(tag) for tag in broker.list_tags() if tag not in tags]
+    others += [broker.get_annotation_key(name) for name in broker.list_annotation_names() if name not in annotations]
+    return others + [broker.get_overlay_key(name) for name in broker.list_overlay_names() if name not in overlays]

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import dtoolcore
 
-from dtool_ecs_flows import documents, layout, plugins
+from dtool_ecs_flows import documents, layout
+from dtool_ecs_flows.datasets.others import Brokers, uris_below
 from dtool_ecs_flows.datasets.running import settings_given
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
@@ -263,10 +264,8 @@ def _with_dtoolcore(
     base_uri: str, config_path: str | None, tags: bool, stop: threading.Event | None
 ) -> Iterator[_Line]:
     uri = dtoolcore.utils.sanitise_uri(base_uri)
-    with plugins.looked_up(base_uri):
-        broker = dtoolcore._get_storage_broker(uri, config_path)
     try:
-        uris = list(broker.list_dataset_uris(uri, config_path))
+        uris = uris_below(uri, config_path)
     except FileNotFoundError:
         hint = "" if "/" in base_uri else f"; the base URI of a bucket is {layout.base_uri(base_uri)}"
         raise NotADatasetError(f"there is no folder {base_uri}{hint}") from None
@@ -275,12 +274,11 @@ def _with_dtoolcore(
             raise StoppedError("stopped; nothing was changed")
         uuid = ""
         try:
-            admin = dtoolcore._admin_metadata_from_uri(dataset_uri, config_path)
+            brokers = Brokers(dataset_uri, config_path)
+            admin = brokers.call(lambda broker: broker.get_admin_metadata())
             if not isinstance(admin, dict) or not layout.is_uuid(str(admin.get("uuid"))):
                 raise ManifestError("administrative metadata unreadable: no JSON object with a UUID")
             uuid = str(admin.get("uuid", ""))
-            kind = dtoolcore.DataSet if admin.get("type") == "dataset" else dtoolcore.ProtoDataSet
-            listed = sorted(kind(dataset_uri, dict(admin), config_path).list_tags()) if tags else None
-            yield uuid, line_of(dataset_uri, uuid, admin, listed)
+            yield uuid, line_of(dataset_uri, uuid, admin, brokers.names("tags") if tags else None)
         except (EcsFlowsError, OSError, ValueError, KeyError) as error:
             yield uuid, DatasetInfo(uri=dataset_uri, uuid=uuid, problem=f"cannot be read: {error}")

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import dtoolcore
-
 from dtool_ecs_flows import layout
+from dtool_ecs_flows.datasets.others import Brokers
 from dtool_ecs_flows.datasets.running import operation
 from dtool_ecs_flows.datasets.sources import EcsSource, Source, open_source
 from dtool_ecs_flows.errors import (
@@ -139,11 +138,8 @@ def _unfrozen_in_bucket(uri: str, config_path: str | None) -> tuple[Mapping[str,
 
 
 def _unfrozen_elsewhere(uri: str, config_path: str | None) -> tuple[Mapping[str, Any], Finding] | None:
-    try:
-        admin = dtoolcore.ProtoDataSet.from_uri(uri, config_path)._admin_metadata
-    except (dtoolcore.DtoolCoreTypeError, KeyError):
-        return None
-    return admin, _proto(admin)
+    admin = Brokers(uri, config_path).admin()
+    return None if admin is None else (admin, _proto(admin))
 
 
 def _proto(admin: Mapping[str, Any]) -> Finding:

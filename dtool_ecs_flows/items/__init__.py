@@ -5,7 +5,7 @@ What moves many items at once is above (`datasets`), how a request is made is be
 
 from dtool_ecs_flows.items.receiving import receive
 from dtool_ecs_flows.items.sending import send
-from dtool_ecs_flows.items.sources import ItemSource, file_item, read_file, stored_items
+from dtool_ecs_flows.items.sources import ItemSource, file_item, read_file, read_range, stored_items
 from dtool_ecs_flows.items.unfinished import Unfinished
 
-__all__ = ["ItemSource", "Unfinished", "file_item", "read_file", "receive", "send", "stored_items"]
+__all__ = ["ItemSource", "Unfinished", "file_item", "read_file", "read_range", "receive", "send", "stored_items"]

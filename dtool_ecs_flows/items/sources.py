@@ -133,15 +133,26 @@ def read_file(path: str | os.PathLike[str], relpath: str) -> Reader:
         except FileNotFoundError:
             raise CorruptItemError(relpath, expected="a file", actual="none", where=str(path)) from None
         try:
-            data = allocate(length)
-            left = memoryview(data)
-            while left and (count := os.preadv(file, [left], offset + length - len(left))):
-                left = left[count:]  # one read may bring less
+            return read_range(file, offset, length, allocate, relpath=relpath, where=str(path))
         finally:
             os.close(file)
-        if left:
-            expected, actual = f"at least {offset + length} bytes", f"{offset + length - len(left)} bytes"
-            raise CorruptItemError(relpath, expected=expected, actual=actual, where=str(path))
-        return data
 
     return read
+
+
+def read_range(
+    file: int, offset: int, length: int, allocate: Allocate = bytearray, *, relpath: str, where: str
+) -> bytearray | memoryview:
+    """Return exactly these bytes of the open file with this number.
+
+    Raises:
+        CorruptItemError: the file is shorter.
+    """
+    data = allocate(length)
+    left = memoryview(data)
+    while left and (count := os.preadv(file, [left], offset + length - len(left))):
+        left = left[count:]  # one read may bring less
+    if left:
+        expected, actual = f"at least {offset + length} bytes", f"{offset + length - len(left)} bytes"
+        raise CorruptItemError(relpath, expected=expected, actual=actual, where=where)
+    return data

@@ -235,6 +235,7 @@ class Store(Uploads):
             "Body": bytes(body),
             "ContentMD5": content_md5(hashlib.md5(body, usedforsecurity=False).hexdigest()),
             "Metadata": dict(metadata or {}),
+            **objects.content_type_of(key),
         }
         if if_absent:
             params["IfNoneMatch"] = "*"

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dtool_ecs_flows.errors import ManifestError
@@ -20,7 +21,16 @@ WRITTEN_DOCUMENT = 64 * 1024**2
 """Bytes; no README and no annotation, which people and programs write about a dataset as a whole, has more. JSON may
 take 25 times as much memory as it has bytes."""
 
+_TEXT = "text/plain; charset=utf-8"
+_TYPES = MappingProxyType({".json": "application/json", ".txt": _TEXT, ".yml": _TEXT})
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def content_type_of(key: str) -> dict[str, str]:
+    """Return the type of a document, as a parameter of a put: who has its URL, a browser too, reads it right then."""
+    kind = _TYPES.get(key[key.rfind(".") :])
+    return {"ContentType": kind} if kind else {}
 
 
 @dataclass(frozen=True, slots=True)

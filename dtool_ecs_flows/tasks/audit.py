@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from prefect.events import emit_event
-
+from dtool_ecs_flows import events
 from dtool_ecs_flows.datasets import audit
 from dtool_ecs_flows.models import AuditReport, DatasetAudit
 from dtool_ecs_flows.tasks.running import Buckets, StopSignal, operation, settings_of, shown, told
 from dtool_ecs_flows.words import human_bytes, human_seconds, one_line, plural
-
-CORRUPT = "dtool-ecs-flows.dataset.corrupt"
-"""The event of a dataset whose bytes are not those of its manifest; automations can wait for it."""
-
-_TOLD = 20  # items in one event, which is kept small
 
 
 @operation("look at", "base_uri")
@@ -107,24 +101,5 @@ def audit_dataset(
         )
     facts = (one_line(result.name or result.uuid), result.items, human_bytes(result.bytes_read), len(result.findings))
     logger.log(logging.ERROR if result.damage else logging.INFO, "Audited %s: %d items, %s read, %d findings", *facts)
-    if result.has("corrupt"):
-        _tell_corrupt(result)
+    events.corrupt(result.uuid, result.name, result.uri, result.findings)
     return result
-
-
-def _tell_corrupt(dataset: DatasetAudit) -> None:
-    corrupt = [finding for finding in dataset.findings if finding.kind == "corrupt"]
-    emit_event(
-        CORRUPT,
-        resource={
-            "prefect.resource.id": f"dtool-ecs-flows.dataset.{dataset.uuid}",
-            "prefect.resource.name": one_line(dataset.name or dataset.uuid),
-            "dtool-ecs-flows.uri": dataset.uri,
-        },
-        payload={
-            "uri": dataset.uri,
-            "name": one_line(dataset.name),
-            "corrupt_items": len(corrupt),
-            "items": [one_line(finding.subject) for finding in corrupt[:_TOLD]],
-        },
-    )

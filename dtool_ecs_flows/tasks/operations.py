@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from dtool_ecs_flows import datasets
+from dtool_ecs_flows import datasets, events
+from dtool_ecs_flows.datasets.finding import uuid_of
 from dtool_ecs_flows.models import CopyReport, CreateReport, DatasetList, DeleteReport, ItemsReport, VerifyReport
+from dtool_ecs_flows.rollback import may_leave_unfinished
 from dtool_ecs_flows.tasks.running import Buckets, StopSignal, operation, settings_of, shown, told
 from dtool_ecs_flows.words import human_bytes, human_seconds, one_line
 
@@ -36,11 +38,16 @@ def copy_dataset(
     Returns:
         What was copied, and what was there.
     """
-    with shown(f"Copying {source_uri} to {base_uri}") as (logger, progress):
+    settings = settings_of(buckets)
+    with (
+        shown(f"Copying {source_uri} to {base_uri}") as (logger, progress),
+        may_leave_unfinished(settings, config_path) as begun,
+    ):
+        begun(lambda: f"{base_uri.rstrip('/')}/{uuid_of(source_uri, settings=settings, config_path=config_path)}")
         report = datasets.copy_dataset(
             source_uri,
             base_uri,
-            settings=settings_of(buckets),
+            settings=settings,
             config_path=config_path,
             update_metadata=update_metadata,
             concurrency=concurrency,
@@ -59,6 +66,7 @@ def copy_dataset(
             report.skipped,
             human_seconds(report.seconds),
         )
+        events.archived(report)
     if report.differences:
         logger.warning("Metadata that differs at the destination: %s", one_line(", ".join(report.differences)))
     return report
@@ -135,7 +143,11 @@ def create_dataset(
     Returns:
         What was made.
     """
-    with shown(f"Creating {name} in {base_uri}") as (logger, progress):
+    settings = settings_of(buckets)
+    with (
+        shown(f"Creating {name} in {base_uri}") as (logger, progress),
+        may_leave_unfinished(settings, config_path) as begun,
+    ):
         report = datasets.create_dataset(
             name,
             base_uri,
@@ -147,13 +159,15 @@ def create_dataset(
             item_metadata=item_metadata,
             derived_from=derived_from,
             creator_username=creator_username,
-            settings=settings_of(buckets),
+            settings=settings,
             config_path=config_path,
             concurrency=concurrency,
             progress=progress,
+            begun=begun,
             stop=StopSignal(),
         )
     logger.info("Created %s (%s): %d items, %s", name, report.uri, report.items, human_bytes(report.bytes))
+    events.published(report, derived_from=derived_from)
     return report
 
 
@@ -190,6 +204,7 @@ def verify_dataset(
         )
     facts = (one_line(report.name or report.uuid), report.items, human_bytes(report.bytes_read), len(report.findings))
     logger.log(logging.INFO if report.ok else logging.ERROR, "Verified %s: %d items, %s read, %d findings", *facts)
+    events.corrupt(report.uuid, report.name, report.uri, report.findings)
     return report
 
 

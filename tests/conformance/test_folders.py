@@ -148,15 +148,15 @@ def test_a_file_that_changes_while_it_is_read_freezes_nothing(
     folder: Path, base_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An instrument that still writes makes an error that names the file, and no dataset."""
-    original = os.pread
+    original = os.preadv
 
-    def reading(file: int, length: int, offset: int) -> bytes:
-        data = original(file, length, offset)
+    def reading(file: int, buffers: list[memoryview], offset: int) -> int:
+        count = original(file, buffers, offset)
         with (folder / "table.csv").open("ab") as more:
             more.write(b"2,3\n")
-        return data
+        return count
 
-    monkeypatch.setattr(os, "pread", reading)
+    monkeypatch.setattr(os, "preadv", reading)
     with pytest.raises(TransferError, match=r"table\.csv"):
         archive_folder(str(folder), base_uri)
     monkeypatch.undo()

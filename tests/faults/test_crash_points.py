@@ -17,7 +17,7 @@ import dtoolcore
 import pytest
 import stamina
 
-from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, delete_dataset, list_datasets, transfer
+from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, delete_dataset, list_datasets
 from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError
 from dtool_ecs_flows.settings import active
 from tests.conformance.helpers import changed
@@ -28,6 +28,7 @@ from tests.faults.cuts import (
     Cut,
     described,
     dies_before,
+    fails_though_done,
     frozen_there,
     loses_its_answer,
     objects_of,
@@ -36,29 +37,28 @@ from tests.faults.cuts import (
     told_of,
 )
 from tests.faults.site import Site
-from tests.independent import MIB, Raw, bucket_dataset, disk_dataset, files_below, identifier, noise
+from tests.independent import Raw, bucket_dataset, disk_dataset, files_below, identifier, noise
 from tests.proxy import Answer, Proxy, Request
 from tests.servers import S3Server
+from tests.small_parts import LARGE, run_in_small_parts, small_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PART = 5 * MIB  # no server takes less
-CONTENTS = {"large": noise(9 * MIB), "a": noise(100, 1), "deep/b": noise(2000, 2), "empty": b""}  # large: two parts
+CONTENTS = {"large": LARGE, "a": noise(100, 1), "deep/b": noise(2000, 2), "empty": b""}
 SMALL = {"a": noise(100, 1), "b": noise(2000, 2), "empty": b""}
 COLOURS = {"colour": {"a": "blue"}}
 
 # A real process of its own for each attempt, which does not have to import everything anew.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["dtool_ecs_flows"])
+PROCESSES.set_forkserver_preload(["dtool_ecs_flows", "tests.small_parts"])
 
 each_cut = pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__.replace("_", " "))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_parts() -> Iterator[None]:
+def in_small_parts() -> Iterator[None]:
     """The parts of a large item are small, and so is what goes over the wire some hundred times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "_PART", PART)
+    with small_parts():
         yield
 
 
@@ -71,7 +71,7 @@ def no_pauses() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A dataset of few items, one of them in two parts, and with every kind of document."""
+    """A dataset of few items, one of them in three parts, and with every kind of document."""
     return disk_dataset(tmp_path_factory.mktemp("in"), CONTENTS, tags=["raw"], overlays=COLOURS)
 
 
@@ -110,7 +110,7 @@ def test_copy_in(site: Site, slow: BucketSettings, undisturbed: dict[str, Any], 
         restore(site.raw, {})
 
 
-@each_cut
+@pytest.mark.parametrize("cut", [dies_before, fails_though_done], ids=["dies before", "fails though done"])
 def test_copy_in_after_its_source_has_lost_documents(
     site: Site, slow: BucketSettings, tmp_path: Path, cut: Cut
 ) -> None:
@@ -145,7 +145,7 @@ def refused(copy: Callable[[], object], proxy: Proxy, nth: int) -> bool:
 def killed(copy: Callable[[], object], proxy: Proxy, nth: int) -> bool:
     """Copy in a process that is killed at its n-th request; return whether there was one."""
     started = threading.Event()
-    process = PROCESSES.Process(target=copy)
+    process = PROCESSES.Process(target=run_in_small_parts, args=(copy,))
 
     def kill(_: Request) -> Answer:
         assert started.wait(60)

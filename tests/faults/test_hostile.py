@@ -73,7 +73,8 @@ class Victim:
         try:
             yield
         finally:
-            events, _watching = _watching, None
+            seen, _watching = _watching, None
+        events = set(seen)  # a folder 750 deep is touched some thousand times
         assert [event for event in events if event[0] in _EXECUTES] == []
         paths = [(name, os.path.realpath(path)) for name, path in events if name in _TOUCHES and "\0" not in path]
         within = [each for each in paths if each[1].startswith(mine) and not (each[1] + "/").startswith(allowed)]

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import dtoolcore
 import hypothesis
@@ -29,7 +28,6 @@ from dtool_ecs_flows import (
     delete_dataset,
     list_datasets,
     new_dataset,
-    transfer,
     verify_dataset,
 )
 from dtool_ecs_flows.errors import EcsFlowsError
@@ -39,15 +37,16 @@ from tests.conftest import SLOW_IS_FINE, new_bucket
 from tests.faults.cuts import restore
 from tests.faults.drawn import Fault, faults
 from tests.faults.model import Bucket, Folder, Frozen, Model, Place, Reader, State, Step
-from tests.independent import MIB, disk_dataset, md5, noise
+from tests.independent import disk_dataset, md5, noise
 from tests.proxy import Proxy, proxied
 from tests.servers import S3Server
+from tests.small_parts import LARGE, small_parts
 
 LONG = int(os.environ.get("MODEL_EXAMPLES", "0"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200 + 60 * LONG)]
 
-CONTENTS = {"large": noise(9 * MIB), "a": noise(100, 1), "deep/b": noise(2000, 2), "empty": b"", "ü": b"umlaut"}
+CONTENTS = {"large": LARGE, "a": noise(100, 1), "deep/b": noise(2000, 2), "empty": b"", "ü": b"umlaut"}
 WRITTEN = 1.6e9  # time of change of all files
 MOST = 5  # datasets at once: more show no more
 
@@ -342,7 +341,7 @@ def name_of(state: State) -> str:
 @pytest.fixture
 def world(rgw: S3Server, tmp_path: Path) -> Iterator[World]:
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(transfer, "_PART", 5 * MIB))  # no server takes less
+        stack.enter_context(small_parts())
         stack.enter_context(stamina.set_testing(True, attempts=4))  # and no pauses between them
         yield World(rgw, (stack.enter_context(proxied(rgw)), stack.enter_context(proxied(rgw))), tmp_path)
 

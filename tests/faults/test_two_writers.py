@@ -23,23 +23,31 @@ from dtool_ecs_flows.settings import active
 from tests.conformance.helpers import changed
 from tests.conftest import new_bucket
 from tests.faults.cuts import described, frozen_there, restore
-from tests.independent import MIB, Raw, disk_dataset, noise
+from tests.independent import Raw, disk_dataset, noise
 from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
+from tests.small_parts import LARGE, small_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-CONTENTS = {"large": noise(17 * MIB), **{f"item {number}": noise(1000 + number, number) for number in range(4)}}
+CONTENTS = {"large": LARGE, **{f"item {number}": noise(1000 + number, number) for number in range(4)}}
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["dtool_ecs_flows"])
+PROCESSES.set_forkserver_preload(["dtool_ecs_flows", "tests.small_parts"])
 
 Process = multiprocessing.process.BaseProcess
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_small_parts() -> Iterator[None]:
+    """Who looks again and again takes little from those who write."""
+    with small_parts():
+        yield
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A dataset on a disk, one item of it in two parts."""
+    """A dataset on a disk, one item of it in three parts."""
     return disk_dataset(tmp_path_factory.mktemp("in"), CONTENTS, overlays={"colour": {"large": "blue"}})
 
 
@@ -98,7 +106,7 @@ def together(proxy: Proxy, what: str, key: str) -> None:
 
 def copy(source: str, settings: BucketSettings) -> None:
     """Copy in a process of its own; one that finds the dataset frozen by the other has nothing to do."""
-    with suppress(FrozenDatasetError):
+    with suppress(FrozenDatasetError), small_parts():
         copy_dataset(source, settings.base_uri, settings=settings)
 
 

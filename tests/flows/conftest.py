@@ -59,6 +59,18 @@ class PrefectApi:
             assert time.monotonic() < until, "the server has not heard of the last task run"
             time.sleep(0.1)
 
+    def events(self, name: str, resource: str) -> list[dict[str, Any]]:
+        """Return the events of a name about a resource, when the first is on record: that takes a while."""
+        wanted = {"event": {"name": [name]}, "resource": {"id": [resource]}}
+        until = time.monotonic() + 60
+        with get_client(sync_client=True) as client:
+            while True:
+                answer = client.request("POST", "/events/filter", json={"filter": wanted}).json()
+                if answer["events"] or time.monotonic() > until:
+                    found: list[dict[str, Any]] = answer["events"]
+                    return found
+                time.sleep(0.2)
+
     def text(self) -> str:
         """Return everything that the server has on record, but for the blocks, as one text."""
         with get_client(sync_client=True) as client:

@@ -10,19 +10,20 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from dtool_ecs_flows import Inventory, InventoryEntry
 from dtool_ecs_flows.artifacts import (
     TaskProgress,
     artifact_key,
     code,
-    dataset_list_rows,
-    dataset_list_summary,
+    inventory_rows,
+    inventory_summary,
     literal,
     run_headline,
     run_markdown,
     verify_markdown,
 )
 from dtool_ecs_flows.artifacts import progress as shown
-from dtool_ecs_flows.models import DatasetInfo, DatasetList, Finding, Progress, VerifyReport
+from dtool_ecs_flows.models import Finding, Progress, VerifyReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
 from dtool_ecs_flows.words import human_bytes, human_seconds, human_time, one_line
 from tests.flows.conftest import PrefectApi
@@ -96,21 +97,24 @@ def test_failures_come_first_and_the_headline_counts() -> None:
     assert run_headline(nothing) == "0 datasets: nothing to do"
 
 
-def test_a_listing_of_many_is_cut_and_says_so() -> None:
+def test_an_inventory_of_many_is_cut_and_says_so() -> None:
     """A bucket of ten thousand datasets makes a table that a browser can show; the flow's result has all."""
-    info = DatasetInfo(uri="ecs://b/u", uuid="u", name="n", type="dataset", created_at=0.0)
-    listing = DatasetList(base_uri="ecs://b", datasets=(info,) * 10_000, orphans=("o",), seconds=1)
-    rows = dataset_list_rows(listing)
+    entry = InventoryEntry(uri="ecs://b/u", uuid="u", name="n", type="dataset", created_at=0.0, items=2, bytes=1500)
+    taken = Inventory(base_uri="ecs://b", at=0, datasets=(entry,) * 10_000, orphans=("o",), changed=3, seconds=1)
+    rows = inventory_rows(taken)
     assert len(rows) == 1000
     assert rows[0] == {
         "Name": "n",
         "UUID": "u",
         "State": "frozen",
+        "Items": "2",
+        "Size": "1.5 kB",
         "Created (UTC)": "1970-01-01 00:00:00",
         "URI": "ecs://b/u",
     }
-    summary = dataset_list_summary(listing)
-    assert "10,000 datasets" in summary
+    summary = inventory_summary(taken)
+    assert "10,000 datasets; 20,000 items, 15.0 MB; 1 registered without a dataset" in summary
+    assert "3 new or changed" in summary
     assert "first 1,000" in summary
     assert "`o`" in summary
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import Any
 
 import dtoolcore
 import pytest
-from prefect.client.orchestration import get_client
 
 from dtool_ecs_flows import AuditReport, BucketSettings, DatasetAudit, Finding
 from dtool_ecs_flows.artifacts import audit_markdown
@@ -29,19 +26,6 @@ FILES = {"a.csv": b"a,b\n1,2\n", "b.bin": bytes(range(256))}
 def raw(rclone_bucket: BucketSettings) -> Raw:
     """The bucket of the block, through plain boto3."""
     return Raw(rclone_bucket)
-
-
-def events(name: str, resource: str) -> list[dict[str, Any]]:
-    """Return the events of a name about a resource, when the first is on record: that takes a while."""
-    wanted = {"event": {"name": [name]}, "resource": {"id": [resource]}}
-    until = time.monotonic() + 60
-    with get_client(sync_client=True) as client:
-        while True:
-            answer = client.request("POST", "/events/filter", json={"filter": wanted}).json()
-            if answer["events"] or time.monotonic() > until:
-                found: list[dict[str, Any]] = answer["events"]
-                return found
-            time.sleep(0.2)
 
 
 def test_a_good_day_leaves_a_report_and_a_history(
@@ -100,7 +84,7 @@ def test_damage_fails_the_run_and_says_what_to_do(
         ("good", ""),
     ]
     assert len(list(dtoolcore.iter_datasets_in_base_uri(source))) == 1
-    (event,) = events("dtool-ecs-flows.dataset.corrupt", f"dtool-ecs-flows.dataset.{bad}")
+    (event,) = api.events("dtool-ecs-flows.dataset.corrupt", f"dtool-ecs-flows.dataset.{bad}")
     assert event["payload"]["items"] == ["a.csv"]
     assert any(each["prefect.resource.id"].startswith("prefect.flow-run.") for each in event["related"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -44,6 +45,36 @@ def deployments() -> dict[str, dict[str, Any]]:
     return {f"{each['entrypoint'].rpartition('.')[2]}/{each['name']}": each for each in document["deployments"]}
 
 
+NOTIFY = """
+from prefect.blocks.notifications import SlackWebhook
+print(SlackWebhook(url="https://hooks.example.org/services/of-no-use").save("operators"))
+"""
+
+
+def automate(site: Site, folder: Path, destination: Path) -> None:
+    """Load the automations, with the edits that their files ask for."""
+    (notify,) = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", site.run("python", "-c", NOTIFY))
+    retrieve = ask(site, "deployments/name/retrieve/retrieve")["id"]
+    loaded = []
+    for file in sorted((DEPLOYMENTS / "automations").iterdir()):
+        text = file.read_text(encoding="utf-8").replace("ecs-bucket/my-bucket", "ecs-bucket/archive")
+        text = text.replace("file:///scratch/datasets", f"file://{destination}")
+        edited = retrieve if "run-deployment" in text else notify
+        loaded.append(YAML(typ="safe").load(text.replace("00000000-0000-0000-0000-000000000000", edited)))
+    together = folder / "automations.json"  # one command is quicker than one for each
+    together.write_text(json.dumps(loaded), encoding="utf-8")
+    site.run("prefect", "automation", "create", "--from-file", str(together))
+    assert {each["name"] for each in ask(site, "automations/filter", {})} == {each["name"] for each in loaded}
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file or folder is there."""
+    until = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < until, path
+        time.sleep(0.5)
+
+
 def run_all(site: Site, parameters: dict[str, dict[str, Any]]) -> None:
     """Run deployments by name, all at once, each with some parameters of its own, and wait until all are completed."""
     runs = {}
@@ -60,9 +91,9 @@ def run_all(site: Site, parameters: dict[str, dict[str, Any]]) -> None:
 
 
 def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSettings, database: str) -> None:
-    """With the units' own commands and the commands of the README, server and two workers run; so does every flow."""
-    source, files, back = tmp_path / "datasets", tmp_path / "files", tmp_path / "back"
-    for folder in (source, files, back):
+    """With the units' commands and those of the README, server and two workers run; so do all flows and automations."""
+    source, files, back, scratch = (tmp_path / name for name in ("datasets", "files", "back", "scratch"))
+    for folder in (source, files, back, scratch):
         folder.mkdir()
     (files / "a.txt").write_text("a")
     made = create_dataset("apples", f"file://{source}", directory=files)
@@ -77,6 +108,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
             environment = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_HOME": str(tmp_path / worker.command[-1])}
             stack.enter_context(site.running(*worker.command, log=worker.command[-1], environment=environment))
 
+        automate(site, tmp_path, scratch)
         bucket = {"$ref": {"block_document_slug": "ecs-bucket/archive"}}
         rest: dict[str, dict[str, Any]] = {
             "archive/archive-now": {"source_base_uri": f"file://{source}", "bucket": bucket},
@@ -91,6 +123,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
         }
         run_all(site, {"archive/archive-nightly": {}})
         run_all(site, rest)
+        wait_for(scratch / "apples" / ".dtool" / "manifest.json")
         assert deployments().keys() == {"archive/archive-nightly", *rest}
 
         for name, said in deployments().items():

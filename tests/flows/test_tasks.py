@@ -14,7 +14,8 @@ from prefect import flow, task, unmapped
 from prefect.artifacts import update_progress_artifact
 from prefect.cache_policies import INPUTS
 
-from dtool_ecs_flows import BucketSettings, CopyReport, DatasetList, VerifyReport, artifacts
+from dtool_ecs_flows import BucketSettings, CopyReport, DatasetList, VerifyReport
+from dtool_ecs_flows.artifacts import progress as artifacts
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import (
     AccessDeniedError,

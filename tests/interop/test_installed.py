@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from dtool_ecs_flows.settings import BucketSettings
 from tests.conformance.helpers import environment
 from tests.independent import Raw
-from tests.interop.environments import REPOSITORY, install
+from tests.interop.environments import install
 
 ARCHIVE = """
 import sys
@@ -25,10 +26,24 @@ if __name__ == "__main__":
 """
 
 
+TYPED = """
+from typing_extensions import assert_type
+
+from dtool_ecs_flows import BucketSettings, CopyReport, copy_dataset, list_datasets
+from dtool_ecs_flows.blocks import EcsBucket
+
+
+def report_of(bucket: EcsBucket, settings: BucketSettings) -> None:
+    assert_type(copy_dataset("file:///a", bucket.base_uri, settings=settings), CopyReport)
+    assert_type([dataset.name for dataset in list_datasets(bucket.base_uri).datasets], list[str])
+"""
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the commands of an environment that pip has made from the package and dtool, without pins."""
-    return install(tmp_path_factory.mktemp("installed"), [str(REPOSITORY), "dtool==3.27.0"])
+def installed(tmp_path_factory: pytest.TempPathFactory, distributions: Path) -> Path:
+    """The folder with the commands of an environment that pip has made from the sdist and dtool, without pins."""
+    (sdist,) = distributions.glob("*.tar.gz")
+    return install(tmp_path_factory.mktemp("installed"), [str(sdist), "dtool==3.27.0"])
 
 
 def run(command: list[str], variables: Mapping[str, str], *, stdin: str = "") -> str:
@@ -59,3 +74,14 @@ def test_pip_alone_installs_what_works(
     assert "penguins" in run([dtool, "ls", rclone_bucket.base_uri], variables)
     assert b"content" in {Raw(rclone_bucket).get(key) for key in Raw(rclone_bucket).listed()}
     assert run([str(installed / "dtool-ecs-flows"), "--version"], variables).startswith("dtool-ecs-flows")
+
+
+def test_who_checks_types_has_them(installed: Path, tmp_path: Path) -> None:
+    """A program's types are checked against those of the installed package, lazy imports included."""
+    program = tmp_path / "program.py"
+    program.write_text(TYPED)
+    checker = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed / "python")]
+    run(
+        [*checker, "--config-file", os.devnull, "--cache-dir", str(tmp_path / "cache"), str(program)],
+        {"PYTHONPATH": ""},
+    )

@@ -13,7 +13,7 @@ stored, when its caller leaves the `with` block or dies, however it dies.
 from __future__ import annotations
 
 from tests.servers.here import bypass_proxy
-from tests.servers.model import CAPABILITIES, S3Server
-from tests.servers.supervisor import ServerUnavailableError, start
+from tests.servers.model import CAPABILITIES, OtherServer, S3Server
+from tests.servers.supervisor import ServerUnavailableError, start, start_other
 
-__all__ = ["CAPABILITIES", "S3Server", "ServerUnavailableError", "bypass_proxy", "start"]
+__all__ = ["CAPABILITIES", "OtherServer", "S3Server", "ServerUnavailableError", "bypass_proxy", "start", "start_other"]

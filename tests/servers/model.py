@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -99,6 +100,33 @@ class S3Server:
 
     @classmethod
     def from_json(cls, text: str) -> S3Server:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "directory": Path(fields["directory"])})
+
+
+@dataclass(frozen=True)
+class OtherServer:
+    """A server that runs and is no S3 server."""
+
+    name: str
+    port: int
+    """On 127.0.0.1."""
+    user: str
+    secret: str
+    directory: Path
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, as text."""
+        return f"127.0.0.1:{self.port}"
+
+    def to_json(self) -> str:
+        """One line, from which `from_json` makes an equal object."""
+        return json.dumps({**dataclasses.asdict(self), "directory": str(self.directory)})
+
+    @classmethod
+    def from_json(cls, text: str) -> OtherServer:
         """Read what `to_json` wrote."""
         fields = json.loads(text)
         return cls(**{**fields, "directory": Path(fields["directory"])})

@@ -22,6 +22,9 @@ HINT = "on Debian, apt-get install --no-install-recommends ceph-mon ceph-mgr cep
 # Of memory, not taken before it is used. A store that is full hangs instead of failing: give it room.
 STORE_BYTES = 8 * 2**30
 
+# A part of an upload that is not its last has at least so many bytes: less than the 5 MiB of S3, for tests of many.
+LEAST_PART = 64 * 2**10
+
 CONFIGURATION = """\
 [global]
 fsid = {fsid}
@@ -55,6 +58,7 @@ rgw gc obj min wait = 2
 rgw gc processor period = 2
 rgw gc processor max time = 60
 rgw thread pool size = 64
+rgw multipart min part size = {least_part}
 """
 
 
@@ -77,7 +81,13 @@ def recipe(directory: Path) -> Iterator[S3Server]:
     configuration = directory / "ceph.conf"
     configuration.write_text(
         CONFIGURATION.format(
-            fsid=fsid, directory=directory, port=port, mon_v1=mon_v1, mon_v2=mon_v2, store_bytes=STORE_BYTES
+            fsid=fsid,
+            directory=directory,
+            port=port,
+            mon_v1=mon_v1,
+            mon_v2=mon_v2,
+            store_bytes=STORE_BYTES,
+            least_part=LEAST_PART,
         )
     )
     endpoint = f"http://127.0.0.1:{port}"

@@ -19,12 +19,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from tests.servers.model import S3Server
+from tests.servers.model import OtherServer, S3Server
 
 READY_SECONDS = 180.0
 ROOT = Path(__file__).parents[2]
@@ -61,6 +61,19 @@ class Processes:
             process.kill()
         for process in self._started:
             process.wait()
+
+    def wait_until_listening(self, port: int, log: Path) -> None:
+        """Wait until a connection to a port of this machine is taken."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and all(process.poll() is None for process in self._started):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        end = log.read_text(errors="replace")[-2000:] if log.exists() else "nothing"
+        raise ServerUnavailableError(f"nobody listens on port {port}; the log ends with: {end}")
 
     def wait_until_answering(self, url: str, log: Path) -> None:
         """Wait until an HTTP request is answered with any status at all."""
@@ -125,7 +138,7 @@ def find_executable(name: str, hint: str) -> Path:
 
 @contextmanager
 def start(name: str, *, log: bool = False) -> Iterator[S3Server]:
-    """Run a server for as long as the block lasts.
+    """Run an S3 server for as long as the block lasts.
 
     Args:
         name: "rgw" or "rclone".
@@ -137,6 +150,19 @@ def start(name: str, *, log: bool = False) -> Iterator[S3Server]:
     Raises:
         ServerUnavailableError: It is not installed, or did not start.
     """
+    with _supervised(name, log=log) as line:
+        yield S3Server.from_json(line)
+
+
+@contextmanager
+def start_other(name: str, *, log: bool = False) -> Iterator[OtherServer]:
+    """The same for a server that speaks something else: "samba" or "azurite"."""
+    with _supervised(name, log=log) as line:
+        yield OtherServer.from_json(line)
+
+
+@contextmanager
+def _supervised(name: str, *, log: bool) -> Iterator[str]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.servers", name, "--json"],
         cwd=ROOT,
@@ -153,7 +179,7 @@ def start(name: str, *, log: bool = False) -> Iterator[S3Server]:
             reason = process.stderr.read().strip() if process.stderr else "see the lines above"
             raise ServerUnavailableError(reason)
         try:
-            yield S3Server.from_json(line)
+            yield line
         finally:
             process.stdin.close()
             try:
@@ -164,9 +190,14 @@ def start(name: str, *, log: bool = False) -> Iterator[S3Server]:
 
 def supervise(name: str, *, announce_as_json: bool) -> None:
     """Run a server until standard input ends, or until SIGTERM or SIGINT."""
-    from tests.servers import rclone, rgw  # they import this module
+    from tests.servers import azurite, rclone, rgw, samba  # they import this module
 
-    recipes = {"rclone": rclone.recipe, "rgw": rgw.recipe}
+    recipes: dict[str, Callable[[Path], AbstractContextManager[S3Server | OtherServer]]] = {
+        "azurite": azurite.recipe,
+        "rclone": rclone.recipe,
+        "rgw": rgw.recipe,
+        "samba": samba.recipe,
+    }
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts its background jobs deaf to Ctrl-C
         signal.signal(number, _leave)
     with (
@@ -182,11 +213,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _describe(server: S3Server) -> str:
+def _describe(server: S3Server | OtherServer) -> str:
+    name, secret = (
+        (server.user, server.secret)
+        if isinstance(server, OtherServer)
+        else (server.access_key_id, server.secret_access_key)
+    )
     lines: Sequence[str] = (
         f"{server.name} listens on {server.endpoint}",
-        f"access key id      {server.access_key_id}",
-        f"secret access key  {server.secret_access_key}",
+        f"access key id      {name}",
+        f"secret access key  {secret}",
         f"files and logs     {server.directory}",
         "Ctrl-C or Ctrl-D stops it and throws everything away.",
     )

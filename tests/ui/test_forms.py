@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 from dtool_ecs_flows import BucketSettings, create_dataset
 from tests.conftest import new_bucket
 from tests.flows.cancelling import SOON, large_copy
-from tests.flows.site import ROOT, Site, ask, prefect_site, save_block
+from tests.flows.site import Site, ask, prefect_site, save_block
 from tests.independent import Raw
 from tests.servers import S3Server
-
-# In CI it is a must: an import that fails is a failure there, and a skip elsewhere.
-playwright_api = (
-    importlib.import_module("playwright.sync_api")
-    if os.environ.get("CI")
-    else pytest.importorskip("playwright.sync_api")
-)
-expect = playwright_api.expect
-Browser: TypeAlias = Any  # its types are there only where it is installed
-Page: TypeAlias = Any
+from tests.ui.conftest import Page, expect, keep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-PATIENCE = 240_000  # milliseconds; on a busy machine the first page takes its time, and so does the worker with a run
 
 
 @pytest.fixture(scope="module")
@@ -49,37 +35,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> 
         site.deploy()
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             yield site
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or another one on PATH."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: apt-get install chromium")
-        pytest.skip("no Chromium: apt-get install chromium")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """An empty page."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1400})
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    yield page
-    page.close()
-
-
-def keep(page: Page, name: str) -> None:
-    """Keep a screenshot for people to look at."""
-    folder = ROOT / "test-artifacts"
-    folder.mkdir(exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
 FORMS = {
@@ -113,7 +68,13 @@ FORMS = {
         "Datasets at most",
         "Other buckets",
     ),
-    "inventory/inventory": ("The bucket to look into.", "with_tags", "one request for each dataset"),
+    "inventory/inventory": (
+        "The bucket to look into. Nothing is written to it.",
+        "Folder that the worker can write",
+        "Which files are written",
+        "File it at",
+        "Read everything anew",
+    ),
     "audit/audit-daily": (
         "The bucket to audit. Nothing is written to it.",
         "Folder that the worker can write",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtool_ecs_flows.errors import CorruptItemError, ManifestError
-from dtool_ecs_flows.hashing import ItemHash, hash_parts
+from dtool_ecs_flows.hashing import ItemHash, hash_parts, in_hex
 from dtool_ecs_flows.models import Item
+from tests.independent import md5
 
 
 def item(checksum: str) -> Item:
@@ -79,3 +81,21 @@ def test_a_wrong_hash_names_item_place_and_both_hashes(function: str) -> None:
     actual = {"md5sum_hexdigest": hashlib.md5, "shasum": hashlib.sha1}[function](b"abc").hexdigest()
     assert (error.relpath, error.expected, error.actual) == ("a/b.txt", "f" * 32, actual)
     assert all(text in str(error) for text in ("a/b.txt", "ecs://bucket/uuid", "f" * 32, actual))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (md5(b"1"), md5(b"1")),
+        (md5(b"1").upper(), md5(b"1").upper()),
+        (base64.b64encode(bytes.fromhex(md5(b"1"))).decode(), md5(b"1")),
+        ("sha2:" + base64.b64encode(hashlib.sha256(b"1").digest()).decode(), hashlib.sha256(b"1").hexdigest()),
+        ("md5:" + md5(b"1"), md5(b"1")),
+        (None, ""),
+        ("no hash", "no hash"),
+        (17, "17"),
+    ],
+)
+def test_a_hash_in_another_form_comes_as_hex(told: object, expected: str) -> None:
+    """Azure and iRODS tell hashes in base64; what is none stays what it is, so that it fits nothing."""
+    assert in_hex(told) == expected

@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -137,6 +137,8 @@ def uuid_of(name: str, tree: Tree, hashes: Mapping[str, str]) -> str:
 
 class FolderSource:
     """A plain folder as the dataset that it becomes: a `Source` to copy from."""
+
+    notes: Sequence[str] = ()
 
     def __init__(
         self,

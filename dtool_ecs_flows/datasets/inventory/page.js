@@ -47,8 +47,8 @@ const COLUMNS = [
   { title: "Created", key: (row) => row[CREATED], text: (row) => moment(row[CREATED]), look: "when" },
   { title: "Frozen", key: (row) => row[FROZEN], text: (row) => moment(row[FROZEN]), look: "when" },
   { title: "Tags", key: (row) => row[TAGS].join(" "), text: (row) => row[TAGS].join(" "), look: "some" },
-  { title: "URI", key: (row) => row[URI], text: (row) => row[URI], look: "uri" },
   { title: "Problem", key: (row) => row[PROBLEM], text: (row) => row[PROBLEM], look: "wrong" },
+  { title: "URI", key: (row) => row[URI], text: (row) => row[URI], look: "uri" },
 ].filter((column) => column.title !== "Problem" || all.some((row) => row[PROBLEM]));
 
 const haystacks = all.map((row) => [row[NAME], row[CREATOR], ...row[TAGS], row[URI], row[PROBLEM]].join("\n").toLowerCase());
@@ -118,12 +118,13 @@ function show() {
 const WIDTH = 480, HEIGHT = 240, LEFT = 64, RIGHT = 12, TOP = 8, BOTTOM = 26;
 
 function figure(title, said, shapes, columns, rows, height = HEIGHT) {
+  if (!shapes.length) return element("figure", {}, element("h2", {}, title), element("p", {}, said));
   const table = element("table", {},
     element("thead", {}, element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)))),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((text) => element("td", {}, text))))));
   return element("figure", {}, element("h2", {}, title),
     drawn("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": said }, ...shapes),
-    element("details", {}, element("summary", {}, "As a table"), table));
+    element("details", {}, element("summary", {}, "As a table"), element("div", { class: "scroll" }, table)));
 }
 
 // The next round number up, so that three grid lines below it are round as well.
@@ -182,7 +183,7 @@ function perCreator() {
   }
   const most = Math.max(1, ...shown.map((each) => each[2])), left = 130, step = 26;
   return figure("Volume per creator",
-    `Volume per creator: ${shown.slice(0, 3).map(([name, , bytes]) => `${name} ${size(bytes)}`).join(", ") || "none"}.`,
+    `Volume per creator: ${shown.slice(0, 3).map(([name, , bytes]) => `${name} ${size(bytes)}`).join(", ") || "no dataset was found"}.`,
     shown.flatMap(([name, number, bytes], at) => {
       const width = bytes / most * (WIDTH - left - 80), y = at * step + 4;
       return [drawn("text", { x: left - 6, y: y + 14, "text-anchor": "end" }, short(name, 18)),

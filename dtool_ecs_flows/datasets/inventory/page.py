@@ -16,7 +16,7 @@ from importlib.resources import files
 from string import Template
 
 from dtool_ecs_flows.datasets.inventory.report import Inventory, InventoryEntry
-from dtool_ecs_flows.words import human_bytes, human_time, visible
+from dtool_ecs_flows.words import human_bytes, human_time, one_line
 
 _FURTHEST = 8.64e12  # seconds before and after 1970 that a browser has dates for
 
@@ -25,7 +25,7 @@ def page(inventory: Inventory) -> str:
     """Return the page."""
     style, script = _part("page.css"), _part("page.js")
     return Template(_part("page.html")).substitute(
-        base_uri=html.escape(visible(inventory.base_uri)),
+        base_uri=html.escape(one_line(inventory.base_uri)),
         at=human_time(inventory.at),
         facts="".join(f"<li><b>{number}</b> {what}</li>" for number, what in _facts(inventory)),
         policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; "
@@ -67,15 +67,15 @@ def _data(inventory: Inventory) -> str:
 def _row(entry: InventoryEntry) -> list[object]:
     """Return what the script wants of a dataset, in its order."""
     return [
-        visible(entry.name),
+        one_line(entry.name),
         entry.type,
         entry.items,
         entry.bytes,
-        visible(entry.creator_username),
+        one_line(entry.creator_username),
         _time(entry.created_at),
         _time(entry.frozen_at),
-        [visible(tag) for tag in entry.tags or ()],
-        entry.problem,
+        [one_line(tag) for tag in entry.tags or ()],
+        one_line(entry.problem),
         entry.uri,
     ]
 
