@@ -13,6 +13,7 @@ from dtool_ecs_flows.flows.steps import Step, named
 from dtool_ecs_flows.models import CopyReport, DatasetInfo, DatasetList
 from dtool_ecs_flows.outcomes import DatasetOutcome
 from dtool_ecs_flows.tasks import Buckets, copy_dataset, list_datasets
+from dtool_ecs_flows.words import unsigned
 
 __all__ = ["choose", "copy_steps", "frozen_at", "outcome_of"]
 
@@ -84,7 +85,7 @@ def copy_steps(
 
 def outcome_of(info: DatasetInfo, **fields: object) -> DatasetOutcome:
     """Return the outcome of a dataset that a listing tells of."""
-    known = {"source_uri": info.uri, "name": info.name, "uuid": info.uuid}
+    known = {"source_uri": unsigned(info.uri), "name": info.name, "uuid": info.uuid}
     return DatasetOutcome.model_validate({**known, **fields})
 
 

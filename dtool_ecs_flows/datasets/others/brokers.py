@@ -14,6 +14,7 @@ from dtoolcore.utils import sanitise_uri
 from dtool_ecs_flows import plugins
 from dtool_ecs_flows.datasets.others.manners import Kind, manners_of
 from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, SettingsError, StoreError, UnsafeNameError
+from dtool_ecs_flows.words import unsigned
 
 R = TypeVar("R")
 
@@ -159,11 +160,11 @@ def _setting_missing(uri: str, error: KeyError) -> SettingsError:
 
 
 def without_signature(uri: str) -> str:
-    """Return a URI without what signs it, which is a secret while it lasts."""
-    return uri.partition("?")[0] if uri.startswith(("http:", "https:")) else uri
+    """Return a URI without a password, and without what signs it, which is a secret while it lasts."""
+    return unsigned(uri).partition("?")[0] if uri.startswith(("http:", "https:")) else uri
 
 
 def told(error: BaseException) -> str:
     """Return what an error of a plugin says, on one line, without the signatures of URLs."""
-    text = " ".join(_QUERY.sub("?…", str(error)).split())
+    text = " ".join(_QUERY.sub("?…", unsigned(str(error))).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
