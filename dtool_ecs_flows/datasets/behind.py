@@ -108,4 +108,4 @@ def bytes_source(data: Any) -> ItemSource:
     def read(offset: int, length: int, _: Allocate = bytearray) -> Any:
         return data[offset : offset + length]
 
-    return ItemSource(lambda _: read, hash_function=documents.HASH_FUNCTION, where="memory")
+    return ItemSource(lambda _: read, hash_function=documents.HASH_FUNCTION, where="memory", in_memory=True)

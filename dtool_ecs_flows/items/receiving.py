@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -55,7 +56,7 @@ def receive(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | 
 
 def _receive_whole(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | None) -> str:
     read, total = source.open_reader(item), source.hash()
-    with transfer.hold(item.size):
+    with nullcontext() if source.in_memory else transfer.hold(item.size):
         data = read(0, item.size, transfer.whole)
         total.update(data)
         if file is not None:

@@ -30,6 +30,8 @@ class ItemSource:
         dataset: the dataset in a bucket that the items belong to, where it is one.
         unchanged: raises `CorruptItemError` where an item is not what it was when the source was made; asked once its
             bytes were read.
+        in_memory: whether the bytes are there already, so that no memory is waited for. Whoever holds them may run in
+            the thread that the holder of the rest of the memory waits for.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ItemSource:
         where: str,
         dataset: StoredDataset | None = None,
         unchanged: Callable[[], None] = lambda: None,
+        in_memory: bool = False,
     ) -> None:
         self.open_reader = open_reader
         self.open_stream = open_stream
@@ -49,6 +52,7 @@ class ItemSource:
         self.remote = open_stream is not None
         self.dataset = dataset
         self.unchanged = unchanged
+        self.in_memory = in_memory
 
     def hash(self) -> ItemHash:
         """Return a hash to be fed with an item's bytes."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dtool_ecs_flows import BucketSettings, DatasetWriter, new_dataset, verify_dataset
+from dtool_ecs_flows import BucketSettings, DatasetWriter, new_dataset, transfer, verify_dataset
 from dtool_ecs_flows.datasets import behind
 from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, StoppedError
 from tests.conformance.helpers import changed
@@ -159,3 +159,15 @@ def test_a_file_that_changes_while_it_is_read_is_told_by_its_own_put(
         dataset.put(path)
 
     assert dataset.report.bytes == 6
+
+
+@pytest.mark.timeout(100)
+def test_small_items_do_not_wait_for_the_memory_of_a_large_one(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Its parts, which are to give the memory back, may be next in the same threads: both would wait for ever."""
+    with new_dataset("figs", rclone_bucket.base_uri, settings=rclone_bucket) as dataset:
+        (tmp_path / "a").write_bytes(b"1")
+        with dataset._transfer.hold(transfer.MEMORY):
+            dataset.put(tmp_path / "a")
+            dataset.put_bytes(b"2", "b")
+            dataset._behind.wait()
+    assert dataset.report.items == 2
