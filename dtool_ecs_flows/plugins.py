@@ -60,6 +60,11 @@ def warn_of_others(scheme: str, class_name: str) -> None:
         warnings.warn(message, stacklevel=2)
 
 
+def without_signature(uri: str) -> str:
+    """Return a URI without what signs it, which is a secret while it lasts."""
+    return uri.partition("?")[0] if uri.startswith(("http:", "https:")) else uri
+
+
 def broker_class(uri: str) -> Any:
     """Return the class of the storage broker that serves a URI, as dtoolcore would, but for what is broken.
 
@@ -72,7 +77,8 @@ def broker_class(uri: str) -> Any:
     try:
         scheme = generous_parse_uri(uri).scheme
     except ValueError as error:
-        raise NotADatasetError(f"{uri!r} is no URI: {error}") from None
+        raise NotADatasetError(f"{without_signature(uri)!r} is no URI: {error}") from None
+    where = without_signature(uri)
     if scheme == DiskStorageBroker.key:
         return DiskStorageBroker
     found, broken = None, {}
@@ -85,17 +91,17 @@ def broker_class(uri: str) -> Any:
             broken[_package(entry)] = _told(entry, reason)
     extra, package = EXTRAS.get(scheme, ("", ""))
     if found is None and broken and (package in broken or not package):
-        raise PluginError(f"{uri} cannot be opened: {broken.get(package) or '; '.join(broken.values())}")
+        raise PluginError(f"{where} cannot be opened: {broken.get(package) or '; '.join(broken.values())}")
     for told in broken.values():
         warnings.warn(f"{told} It is left out here; dtoolcore itself finds no plugin at all meanwhile", stacklevel=2)
     if found is not None:
         return found
     if extra:
         raise PluginError(
-            f"{uri}: {scheme} URIs need the package {package}, which the extra [{extra}] brings: "
+            f"{where}: {scheme} URIs need the package {package}, which the extra [{extra}] brings: "
             f"pip install 'dtool-ecs-flows[{extra}]'"
         )
-    raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {scheme!r}")
+    raise NotADatasetError(f"{where}: no installed plugin serves the scheme {scheme!r}")
 
 
 def check(uri: str) -> None:
@@ -109,7 +115,9 @@ def check(uri: str) -> None:
             entry.load()
         except Exception as reason:
             told = _told(entry, reason)
-            raise PluginError(f"{told} With it dtoolcore opens no dataset, of {uri} or any other place") from reason
+            raise PluginError(
+                f"{told} With it dtoolcore opens no dataset, of {without_signature(uri)} or any other place"
+            ) from reason
 
 
 def _told(entry: EntryPoint, reason: Exception) -> str:

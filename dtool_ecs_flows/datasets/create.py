@@ -17,6 +17,7 @@ from dtool_ecs_flows.datasets.sources import open_source
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
 from dtool_ecs_flows.models import CreateReport, Item, ProgressCallback
+from dtool_ecs_flows.plugins import without_signature
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import Transfer
@@ -221,7 +222,7 @@ def _origin(uris: Iterable[str], config_path: str | None) -> dict[str, Any]:
     sources = []
     for uri in uris:
         admin = open_source(uri, config_path).admin
-        sources.append({"name": admin["name"], "uri": uri, "uuid": admin["uuid"]})
+        sources.append({"name": admin["name"], "uri": without_signature(uri), "uuid": admin["uuid"]})
     if not sources:
         return {}
     first = {f"source_dataset_{key}": value for key, value in sources[0].items()}

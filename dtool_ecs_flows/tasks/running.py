@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,6 +112,8 @@ def settings_of(buckets: Buckets) -> list[BucketSettings]:
     return [block.settings() for block in ([buckets] if isinstance(buckets, EcsBucket) else buckets)]
 
 
+_SIGNED = re.compile(r"(https?://[^\s?]+)\?\S*")  # a signed URL is a secret while it lasts
+
 _Logger: TypeAlias = "LoggingAdapter | logging.Logger"
 
 
@@ -118,7 +121,7 @@ _Logger: TypeAlias = "LoggingAdapter | logging.Logger"
 def told(doing: str) -> Iterator[_Logger]:
     """Log the start, and a stop; the line of the end is the caller's, who has the report."""
     logger = get_run_logger()
-    logger.info("%s", one_line(doing))
+    logger.info("%s", one_line(_SIGNED.sub(r"\1", doing)))
     try:
         yield logger
     except StoppedError:
@@ -130,7 +133,7 @@ def told(doing: str) -> Iterator[_Logger]:
 def shown(doing: str) -> Iterator[tuple[_Logger, TaskProgress]]:
     """Log as `told`, and show the progress under the name of the task run."""
     with told(doing) as logger:
-        progress = TaskProgress(one_line(task_run.name or doing), logger)
+        progress = TaskProgress(one_line(task_run.name or _SIGNED.sub(r"\1", doing)), logger)
         done = False
         try:
             yield logger, progress
