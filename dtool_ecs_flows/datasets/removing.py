@@ -18,7 +18,7 @@ from dtool_ecs_flows.datasets.folders.tree import FileState, leftover_name, left
 from dtool_ecs_flows.datasets.running import each_item, operation
 from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.datasets.verify import verify_dataset
-from dtool_ecs_flows.errors import DatasetDiffersError, DatasetError, TransferError
+from dtool_ecs_flows.errors import DatasetDiffersError, DatasetError, ManifestError, StoreError, TransferError
 from dtool_ecs_flows.items import ItemSource, read_file, receive
 from dtool_ecs_flows.models import Item, ProgressCallback, RemoveReport
 from dtool_ecs_flows.settings import BucketSettings
@@ -47,7 +47,7 @@ def remove_local_copy(
 ) -> RemoveReport:
     """Remove a folder of this machine that is archived as a dataset, once every byte of both was read.
 
-    1. The archived dataset is verified: every byte is read.
+    1. Names, sizes and metadata are compared, and then the archived dataset is verified: every byte is read.
     2. The folder gets a name that begins with a dot, so that whoever works with it does not find it any more.
     3. Every file in it is read and compared with the archived manifest; of a dtool dataset its UUID, name, README,
        tags, annotations and overlays are compared too. Then the bucket is asked once more for the dataset.
@@ -78,6 +78,10 @@ def remove_local_copy(
         raise DatasetError(f"{path} is kept: only what is archived in a bucket is removed here, not {uri}")
     if not os.path.isdir(path) or os.path.islink(path):
         raise DatasetError(f"{path} is not a folder")
+    with operation(uri, **how) as transfer:
+        copy = _LocalCopy(path, open_source(uri, config_path), marker, transfer, config_path)
+        if kept := copy.why_kept():
+            return copy.report(begun, _Removed(), kept)
     verified = verify_dataset(uri, progress=progress, **how)
     if not verified.ok or not verified.content_read:
         what = verified.findings[0].message if verified.findings else "its bytes were not read"
@@ -118,6 +122,9 @@ class _LocalCopy:
         try:
             files = self._checked()
             self._check_archive()
+        except StoreError:  # which is an OSError too, and says nothing of the folder
+            self._put_back()
+            raise
         except (TransferError, DatasetError, OSError) as error:
             kept = str(error) + self._put_back()
         except BaseException:
@@ -126,6 +133,10 @@ class _LocalCopy:
         else:
             kept = self._unlink(files, removed)
         logger.info("removed %d files of %s, archived as %s", removed.files, self._path, self._archived.uri)
+        return self.report(begun, removed, kept)
+
+    def report(self, begun: float, removed: _Removed, kept: str) -> RemoveReport:
+        """Return what was removed, and why the rest was not."""
         return RemoveReport(
             source=self._path,
             uri=self._archived.uri,
@@ -134,6 +145,18 @@ class _LocalCopy:
             kept=kept,
             seconds=time.monotonic() - begun,
         )
+
+    def why_kept(self) -> str:
+        """Say why it is kept, where that shows without reading it: else a bucket is read every night, for nothing."""
+        try:
+            self._looked(self._path)
+        except StoreError:
+            raise
+        except ManifestError:  # of the archived dataset perhaps, whose verification tells what is wrong with it
+            return ""
+        except (DatasetError, OSError) as error:
+            return str(error)
+        return ""
 
     def _put_back(self) -> str:
         """Give the folder its name back; return where it is if it cannot have it."""
@@ -163,10 +186,20 @@ class _LocalCopy:
         Raises:
             DatasetError: something is not archived as it is.
         """
-        files = dict(_files_below(self._hidden))
+        files, items = self._looked(self._hidden)
+        self._compare(items, files)
+        return files
+
+    def _looked(self, root: str) -> tuple[dict[str, FileState], dict[str, Item]]:
+        """Return all files, and those of them that are items, when names, sizes and metadata are those archived.
+
+        Raises:
+            DatasetError: something is not archived as it is.
+        """
+        files = dict(_files_below(root))
         is_dataset = _is_dataset(files)
         if _ADMIN in files:
-            local = open_source(self._hidden)
+            local = open_source(root)
             differing = [key for key in ("uuid", "name") if local.admin.get(key) != self._archived.admin.get(key)]
             if differing := differing + differing_documents(local, self._archived):
                 raise DatasetDiffersError(f"not archived as it is here: {', '.join(differing)}")
@@ -183,8 +216,10 @@ class _LocalCopy:
             raise DatasetDiffersError(f"{plural(len(others), 'file')} not archived: {', '.join(others[:3])}")
         if not self._resumed and (missing := [relpath for relpath in items if relpath not in files]):
             raise DatasetDiffersError(f"it is not the same dataset: {missing[0]} is not here")
-        self._compare({relpath: item for relpath, item in items.items() if relpath in files}, files)
-        return files
+        here = {relpath: item for relpath, item in items.items() if relpath in files}
+        if others := [relpath for relpath, item in here.items() if item.size != files[relpath].size]:
+            raise DatasetDiffersError(f"{plural(len(others), 'file')} not as archived: {', '.join(others[:3])}")
+        return files, here
 
     def _compare(self, items: dict[str, Item], files: dict[str, FileState]) -> None:
         paths = {item.identifier: files[relpath].path for relpath, item in items.items()}

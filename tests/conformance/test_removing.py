@@ -115,6 +115,18 @@ def test_a_dataset_whose_metadata_is_not_archived_is_kept(dataset: str, base_uri
     assert files_below(disk_path(dataset)) == before
 
 
+def test_a_bucket_is_not_read_back_for_what_is_kept_anyway(
+    dataset: str, base_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A README that differs keeps the local copy night after night; the bucket's bytes are left alone."""
+    uri = copy_dataset(dataset, base_uri).uri
+    (disk_path(dataset) / "README.yml").write_text("---\nbetter: yes\n")
+    read: list[str] = []
+    monkeypatch.setattr(removing, "verify_dataset", lambda uri, **_: read.append(uri))
+    assert "README.yml" in remove_local_copy(dataset, uri).kept
+    assert read == []
+
+
 def test_nothing_goes_where_the_archive_is_damaged(folder: Path, base_uri: str, raw: Raw) -> None:
     """The archived bytes are read; a flipped bit there keeps the only good copy here."""
     made = archive_folder(str(folder), base_uri, marker="_DONE")
@@ -222,12 +234,12 @@ def test_a_folder_whose_name_is_taken_meanwhile_is_kept_and_told_of(
 ) -> None:
     """Where it cannot have its name back, because the instrument made a folder of that name, nothing is lost."""
     uri = archive_folder(str(folder), base_uri, marker="_DONE").uri
-    (folder / "new").write_text("not archived")
-    before = files_below(folder)
+    before = {**files_below(folder), "new": b"not archived"}
     original = removing._LocalCopy._checked
 
     def made_meanwhile(copy: removing._LocalCopy) -> dict[str, FileState]:
         folder.mkdir()
+        Path(copy._hidden, "new").write_text("not archived")
         return original(copy)
 
     monkeypatch.setattr(removing._LocalCopy, "_checked", made_meanwhile)
