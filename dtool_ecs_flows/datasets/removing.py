@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dtool_ecs_flows import layout
@@ -49,8 +49,8 @@ def remove_local_copy(
 
     1. The archived dataset is verified: every byte is read.
     2. The folder gets a name that begins with a dot, so that whoever works with it does not find it any more.
-    3. Every file in it is read and compared with the archived manifest; of a dtool dataset its README, tags,
-       annotations and overlays are compared too.
+    3. Every file in it is read and compared with the archived manifest; of a dtool dataset its UUID, name, README,
+       tags, annotations and overlays are compared too. Then the bucket is asked once more for the dataset.
     4. Where all of it is archived, each file is removed, unless it changed since it was read; then the empty folders.
 
     Where anything in the folder is not archived as it is (a file that is new or differs, a symbolic link), nothing is
@@ -83,7 +83,7 @@ def remove_local_copy(
         what = verified.findings[0].message if verified.findings else "its bytes were not read"
         raise DatasetError(f"{path} is kept: {uri}, which it is archived as, is not right: {what}")
     with operation(uri, **how) as transfer:
-        copy = _LocalCopy(path, open_source(uri, config_path), marker, transfer)
+        copy = _LocalCopy(path, open_source(uri, config_path), marker, transfer, config_path)
         return copy.remove(begun)
 
 
@@ -94,7 +94,8 @@ class _Removed:
 
 
 class _LocalCopy:
-    def __init__(self, path: str, archived: Source, marker: str, transfer: Transfer) -> None:
+    def __init__(self, path: str, archived: Source, marker: str, transfer: Transfer, config_path: str | None) -> None:
+        self._config_path = config_path
         self._path = path
         self._archived = archived
         self._marker = marker
@@ -116,9 +117,9 @@ class _LocalCopy:
         kept = ""
         try:
             files = self._checked()
+            self._check_archive()
         except (TransferError, DatasetError, OSError) as error:
-            self._put_back()
-            kept = str(error)
+            kept = str(error) + self._put_back()
         except BaseException:
             self._put_back()
             raise
@@ -134,9 +135,27 @@ class _LocalCopy:
             seconds=time.monotonic() - begun,
         )
 
-    def _put_back(self) -> None:
-        if not self._resumed:
+    def _put_back(self) -> str:
+        """Give the folder its name back; return where it is if it cannot have it."""
+        if self._resumed:
+            return ""
+        try:
+            if os.path.lexists(self._path):  # of an empty folder, a rename would make away with it
+                raise FileExistsError(f"another {self._path} was made meanwhile")
             os.rename(self._hidden, self._path)
+        except OSError as error:
+            logger.error("%s is in %s now: %s", self._path, self._hidden, error)
+            return f"; it is in {self._hidden} now: {error}"
+        return ""
+
+    def _check_archive(self) -> None:
+        """Look once more whether the archived dataset is still there: to read all of both may have taken hours.
+
+        Raises:
+            DatasetError: it is not, or is another one.
+        """
+        if open_source(self._archived.uri, self._config_path).admin != self._archived.admin:
+            raise DatasetDiffersError(f"{self._archived.uri} has changed since it was read")
 
     def _checked(self) -> dict[str, FileState]:
         """Return all files, each compared with what is archived, as they were before they were read.
@@ -148,8 +167,11 @@ class _LocalCopy:
         is_dataset = _is_dataset(files)
         if _ADMIN in files:
             local = open_source(self._hidden)
-            if differing := differing_documents(local, self._archived):
+            differing = [key for key in ("uuid", "name") if local.admin.get(key) != self._archived.admin.get(key)]
+            if differing := differing + differing_documents(local, self._archived):
                 raise DatasetDiffersError(f"not archived as it is here: {', '.join(differing)}")
+        elif is_dataset and not self._resumed:  # its README and tags could not be compared
+            raise DatasetDiffersError(f"it has a folder .dtool without a file {_ADMIN}: it is a damaged dataset")
         start = "data/" if is_dataset else ""
         items = {start + item.relpath: item for item in self._archived.items.values()}
         others = [
@@ -187,17 +209,38 @@ class _LocalCopy:
         def turn(relpath: str) -> int:  # what tells what kind of folder it was goes last
             return 0 if relpath == _ADMIN else 2 if relpath == self._marker or relpath.startswith(".dtool/") else 1
 
+        links = _hard_links(files)
         for relpath in sorted(files, key=turn):
             state = files[relpath]
-            if FileState.of(state.path) != state:
-                return f"{relpath} changed in the last moment; what is left is in {self._hidden}"
-            os.unlink(state.path)
+            try:
+                if FileState.of(state.path) != state:
+                    raise DatasetDiffersError(f"{relpath} changed in the last moment")
+                os.unlink(state.path)
+                for other in links.get(state.inode, ()):
+                    if os.path.lexists(files[other].path):
+                        files[other] = _still_as(state, files[other])
+            except (DatasetError, OSError) as error:
+                return f"{error}; what is left is in {self._hidden}"
             removed.files += 1
             removed.bytes += state.size
         for folder, _, _ in os.walk(self._hidden, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
         return f"new files turned up in the last moment in {self._hidden}" if os.path.lexists(self._hidden) else ""
+
+
+def _hard_links(files: dict[str, FileState]) -> dict[int, list[str]]:
+    """Return the relpaths of files that have several names here, by inode."""
+    names: dict[int, list[str]] = {}
+    for relpath, state in files.items():
+        names.setdefault(state.inode, []).append(relpath)
+    return {inode: relpaths for inode, relpaths in names.items() if len(relpaths) > 1}
+
+
+def _still_as(state: FileState, before: FileState) -> FileState:
+    """Return a file as it is now that another name of it was removed, which the kernel notes as a change of it."""
+    now = FileState.of(before.path)
+    return now if replace(now, ctime_ns=state.ctime_ns) == before else before
 
 
 def _is_dataset(files: dict[str, FileState]) -> bool:

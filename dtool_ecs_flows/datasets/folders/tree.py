@@ -13,7 +13,7 @@ from dtoolcore.utils import generous_parse_uri
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
 
-_LEFTOVER = re.compile(r"\.dtool-ecs-removing-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-.+")
+_LEFTOVER = re.compile(r"\.dtool-ecs-removing-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-.+", re.IGNORECASE)
 
 
 def leftover_name(uuid: str, name: str) -> str:
