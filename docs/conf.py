@@ -22,7 +22,7 @@ version = release = version_of(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 root_doc = "docs/README"
-include_patterns = ["*.md", "docs/**", "deployments/README.md", "benchmarks/README.md", "benchmarks/results/latest.md"]
+include_patterns = ["*.md", "docs/**", "deployments/README.md", "benchmarks/README.md", "benchmarks/results/*.md"]
 exclude_patterns = ["docs/conf.py"]
 
 myst_heading_anchors = 4  # a link to a heading is checked, and written as on a forge

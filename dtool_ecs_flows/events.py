@@ -25,7 +25,7 @@ from dtool_ecs_flows.words import one_line
 __all__ = ["ARCHIVED", "CORRUPT", "PUBLISHED", "archived", "asset_made", "corrupt", "published", "resource_id", "tell"]
 
 ARCHIVED: Literal["dtool-ecs-flows.dataset.archived"] = "dtool-ecs-flows.dataset.archived"
-"""A dataset was copied into a bucket, and is frozen there. Not told where it was there already."""
+"""A dataset, or a plain folder as one, was copied into a bucket, and is frozen there. Not told where it was there."""
 
 PUBLISHED: Literal["dtool-ecs-flows.dataset.published"] = "dtool-ecs-flows.dataset.published"
 """A new dataset was made of files, and is frozen."""

@@ -267,6 +267,9 @@ def _update(source: Source, there: Source, differences: list[str], config_path: 
             elif kind == "overlays":
                 broker.put_overlay(key, documents_here[name])
 
+    # Whoever serves the source chose its names, of which a broker makes paths unseen.
+    for kind, _, key in (name.partition("/") for name in differences if name in documents_here):
+        layout.check_name(key, kind.removesuffix("s"))
     Brokers(there.uri, config_path).call(update)
 
 

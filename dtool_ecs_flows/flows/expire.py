@@ -30,7 +30,7 @@ __all__ = ["Approval", "ExpireOptions", "expire"]
 DESCRIPTION = """\
 Lists the datasets of a bucket that have a tag and an age, and **deletes them only after somebody has approved**.
 
-- The list is a table under Artifacts. The run then waits, as Paused: press **Resume**, and answer the form.
+- The list is a table under Artifacts. The run then waits, as Paused: choose **Resume** in its menu, and answer.
 - Deleted is what was in the list, was left in the form, and is still what was shown. What is new waits for another run.
 - Nobody answers in time, or the answer is no: nothing is deleted.
 - Whoever wants to keep a dataset takes the tag off it, also while the run waits.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dtool_ecs_flows import datasets
+from dtool_ecs_flows import datasets, events
 from dtool_ecs_flows.datasets.folders import Completeness, FolderList
 from dtool_ecs_flows.models import CopyReport, RemoveReport
 from dtool_ecs_flows.tasks.running import Buckets, StopSignal, operation, settings_of, shown, told
@@ -88,6 +88,7 @@ def archive_folder(
     else:
         facts = (one_line(folder), report.uri, report.items, human_bytes(report.copied_bytes))
         logger.info("Archived %s (%s): %d files, %s sent, in %s", *facts, human_seconds(report.seconds))
+        events.archived(report)
     return report
 
 

@@ -33,10 +33,22 @@ NOT_TYPED = {
 }
 """Programs that are not run, with the reason. All others are."""
 
+ELSEWHERE = {
+    r"^dask ": "tests/flows/test_dask.py runs the script on a cluster",
+    r"^decs serve": "tests/flows/test_serve.py starts it, and ends it",
+    r"\b(smb|azure)://": "tests/stores copies from and to them",
+}
+"""Blocks in which this stands are run by other tests, which have what they need."""
+
 
 def programs(block: Block) -> set[str]:
     """Return what is run in a shell block, without what is not typed."""
     return {words[0] for words in commands(block)} - NOT_TYPED.keys()
+
+
+def is_run_elsewhere(block: Block) -> bool:
+    """Whether another test runs what stands in a block."""
+    return any(re.search(pattern, block.text, re.MULTILINE) for pattern in ELSEWHERE)
 
 
 def is_typed(line: str) -> bool:

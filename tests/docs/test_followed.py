@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from dtool_ecs_flows import create_dataset
 from dtool_ecs_flows.blocks import EcsBucket
 from tests.docs.pages import PAGES, README, ROOT, SHELLS, Block, blocks, each_page
-from tests.docs.reader import Reader, programs
+from tests.docs.reader import Reader, is_run_elsewhere, programs
 from tests.interop.environments import environment
 
 TUTORIAL = ROOT / "docs" / "first-archive.md"
@@ -35,7 +35,7 @@ def is_plain(block: Block) -> bool:
     """Whether a block is Python, or has commands of none of these two kinds."""
     if block.language not in SHELLS:
         return block.language == "python"
-    return bool(programs(block)) and not is_of_dtool(block) and not is_of_a_site(block)
+    return bool(programs(block)) and not (is_run_elsewhere(block) or is_of_dtool(block) or is_of_a_site(block))
 
 
 def with_blocks(wanted: Callable[[Block], bool]) -> pytest.MarkDecorator:
@@ -61,6 +61,7 @@ def test_the_tutorial_is_followed(reader: Reader, prefect_server: str) -> None:
 
 
 @pytest.mark.interop
+@pytest.mark.timeout(900)  # the environment is made in the first
 @with_blocks(is_of_dtool)
 def test_dtool_commands_run(page: Path, reader: Reader) -> None:
     """Who types the `dtool` commands of a page, as they stand, meets no error."""

@@ -11,6 +11,7 @@ from dtool_ecs_flows import list_datasets, verify_dataset
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.datasets.folders.tree import leftover_name
 from dtool_ecs_flows.errors import SettingsError, UnsafeNameError
+from dtool_ecs_flows.events import ARCHIVED, resource_id
 from dtool_ecs_flows.flows.archive import ArchiveOptions, FolderOptions, archive
 from dtool_ecs_flows.outcomes import RunFailedError, RunReport
 from tests.conftest import new_bucket
@@ -70,6 +71,8 @@ def test_complete_folders_become_datasets_and_the_next_night_does_the_rest(
         "run-2",
         "run-3",
     ]
+    (event,) = api.events(ARCHIVED, resource_id(first.datasets[0].uuid))
+    assert event["payload"]["name"] == "run-1"
 
 
 def test_a_folder_that_changed_fails_where_that_is_asked_for(block: EcsBucket, instrument: Path) -> None:

@@ -92,8 +92,9 @@ def run_all(site: Site, parameters: dict[str, dict[str, Any]]) -> None:
 
 def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSettings, database: str) -> None:
     """With the units' commands and those of the README, server and two workers run; so do all flows and automations."""
-    source, files, back, scratch = (tmp_path / name for name in ("datasets", "files", "back", "scratch"))
-    for folder in (source, files, back, scratch):
+    names = ("datasets", "files", "back", "mirror", "scratch")
+    source, files, back, mirror, scratch = (tmp_path / name for name in names)
+    for folder in (source, files, back, mirror, scratch):
         folder.mkdir()
     (files / "a.txt").write_text("a")
     made = create_dataset("apples", f"file://{source}", directory=files)
@@ -112,7 +113,9 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
         bucket = {"$ref": {"block_document_slug": "ecs-bucket/archive"}}
         rest: dict[str, dict[str, Any]] = {
             "archive/archive-now": {"source_base_uri": f"file://{source}", "bucket": bucket},
+            "expire/expire": {"bucket": bucket, "tags": ["not-there"], "older_than_days": 1},
             "inventory/inventory": {},
+            "mirror/mirror": {"source_bucket": bucket, "destination": f"file://{mirror}"},
             "audit/audit-daily": {"slices": 1},
             "retrieve/retrieve": {
                 "datasets": ["apples"],
@@ -136,10 +139,11 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
 
     assert "made" not in again
     assert f"variable dtool_source: is file://{source}, and stays so without --overwrite" in again
-    names = {info.name: info.uuid for info in list_datasets(rclone_bucket.base_uri, settings=rclone_bucket).datasets}
-    assert names["apples"] == made.uuid
-    assert "pears" in names
+    there = {info.name: info.uuid for info in list_datasets(rclone_bucket.base_uri, settings=rclone_bucket).datasets}
+    assert there["apples"] == made.uuid
+    assert "pears" in there
     assert (back / "apples").is_dir()
+    assert (mirror / "apples").is_dir()
     name = rclone_bucket.bucket
     assert {f"{flow}-{name}" for flow in ("archive", "audit", "inventory", "retrieve", "publish")} <= artifacts.keys()
     assert rclone_bucket.secret_access_key.get_secret_value() not in everything

@@ -56,6 +56,11 @@ class Other:
         return dict(CONTENTS)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let plugins leave what they have opened to the garbage collector, which may come after the last test."""
+    config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give these tests the time that a busy machine takes."""
     for item in items:
@@ -63,8 +68,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(MINUTES * 60))
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"))  # dtool-smb's
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:dtool_smb"))
-            # dtool-smb and dtool-s3 leave what they have opened to the garbage collector.
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
 
 def killed_copy(source: str, base_uri: str, *, after: int) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from dtoolcore.utils import sanitise_uri
 
 from dtool_ecs_flows import plugins
 from dtool_ecs_flows.datasets.others.manners import Kind, manners_of
-from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, SettingsError, StoreError
+from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, SettingsError, StoreError, UnsafeNameError
 
 R = TypeVar("R")
 
@@ -109,6 +109,7 @@ class Brokers:
     def _made(self) -> Any:
         try:
             broker = self.kind(self._full, self._config_path)
+            self._refuse_other_folders(broker)
             self.manners.opened(broker)
         except EcsFlowsError:
             raise
@@ -117,6 +118,12 @@ class Brokers:
         except _WHATEVER as error:
             raise self._failed(error) from None
         return broker
+
+    def _refuse_other_folders(self, broker: Any) -> None:
+        """Keep what a plugin fetches in dtool's cache: dtool-http takes the folder from where a server redirects to."""
+        folder = str(getattr(broker, "uuid", ""))
+        if folder.startswith("/") or ".." in folder.split("/"):
+            raise UnsafeNameError(f"{self.uri}: its items would be kept in the folder {folder!r}, outside of the cache")
 
     def _failed(self, error: BaseException) -> StoreError:
         return _failure(self.uri, self.scheme, error)

@@ -190,6 +190,7 @@ def _open_azure(broker: Any) -> None:
     if not (log := logging.getLogger("azure.storage")).handlers:
         log.addHandler(logging.NullHandler())
     service = broker._blobservice
+    weakref.finalize(broker, service._httpclient.session.close)
     of_blob, of_container = service.set_blob_metadata, service.set_container_metadata
 
     def escaped(metadata: Mapping[str, str]) -> dict[str, str]:

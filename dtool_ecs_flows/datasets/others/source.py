@@ -14,7 +14,7 @@ from typing import Any
 import dtoolcore.utils
 from dtoolcore.utils import get_config_value
 
-from dtool_ecs_flows import documents, hashing
+from dtool_ecs_flows import documents, hashing, layout
 from dtool_ecs_flows.datasets.others.brokers import Brokers
 from dtool_ecs_flows.errors import ManifestError, NotADatasetError, StoreError, UnavailableError
 from dtool_ecs_flows.items import ItemSource, read_range
@@ -115,6 +115,8 @@ class BrokerSource(OpenedSource):
 
     def __init__(self, brokers: Brokers, admin: dict[str, Any], config_path: str | None) -> None:
         super().__init__(brokers, admin)
+        if not layout.is_uuid(admin["uuid"]):  # it is the name of a folder in the cache
+            raise ManifestError(f"administrative metadata of {self.uri} unreadable: {admin['uuid']!r} is no UUID")
         uuids = {str(admin["uuid"]), brokers.call(lambda broker: str(getattr(broker, "uuid", "")))}
         self._cache = _Cache(uuids, config_path)
         self._lock = threading.Lock()
