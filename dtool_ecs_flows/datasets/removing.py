@@ -14,7 +14,7 @@ from typing import Any
 
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.datasets.copy import differing_documents
-from dtool_ecs_flows.datasets.folders.tree import FileState, leftover_name, leftover_uuid, local_path
+from dtool_ecs_flows.datasets.folders.tree import FileState, check_marker, leftover_name, leftover_uuid, local_path
 from dtool_ecs_flows.datasets.running import each_item, operation
 from dtool_ecs_flows.datasets.sources import Source, open_source
 from dtool_ecs_flows.datasets.verify import verify_dataset
@@ -68,7 +68,7 @@ def remove_local_copy(
         stop: set it to end early with `StoppedError`; before the first file is removed, nothing has happened then.
 
     Raises:
-        UnsafeNameError: `local` is no folder of this machine.
+        UnsafeNameError: `local` is no folder of this machine, or `marker` no name of a file.
         DatasetError: the archived dataset is damaged or could not be read in full; nothing was removed.
         StoreError, SettingsError: the store or its settings; nothing was removed.
     """
@@ -79,7 +79,7 @@ def remove_local_copy(
     if not os.path.isdir(path) or os.path.islink(path):
         raise DatasetError(f"{path} is not a folder")
     with operation(uri, **how) as transfer:
-        copy = _LocalCopy(path, open_source(uri, config_path), marker, transfer, config_path)
+        copy = _LocalCopy(path, open_source(uri, config_path), check_marker(marker), transfer, config_path)
         if kept := copy.why_kept():
             return copy.report(begun, _Removed(), kept)
     verified = verify_dataset(uri, progress=progress, **how)

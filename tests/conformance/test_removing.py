@@ -282,4 +282,7 @@ def test_only_local_folders_that_are_archived_in_a_bucket_are_removed(
         remove_local_copy(str(folder), beside)
     with pytest.raises(UnsafeNameError, match="not a folder of this machine"):
         remove_local_copy(uri, uri)
+    for call in (archive_folder, remove_local_copy):
+        with pytest.raises(UnsafeNameError, match="is no name of a file"):
+            call(str(folder), base_uri if call is archive_folder else uri, marker="deep/er/b.bin")
     assert (folder / "a.csv").exists()

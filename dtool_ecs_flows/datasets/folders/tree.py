@@ -94,6 +94,17 @@ def local_path(uri: str) -> str:
     return os.path.abspath(str(parsed.path))
 
 
+def check_marker(marker: str) -> str:
+    """Return the name of a marker file where it is one. A path would leave something out that is deeper in a folder.
+
+    Raises:
+        UnsafeNameError: it is not one.
+    """
+    if os.sep in marker or marker in (".", ".."):
+        raise UnsafeNameError(f"the marker {marker!r} is no name of a file")
+    return marker
+
+
 def read_tree(root: str, *, leave_out: str = "") -> Tree:
     """Look at all files of a folder; `leave_out` is the name of a file at its top that is no content.
 
