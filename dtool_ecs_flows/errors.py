@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 from dtoolcore.storagebroker import StorageBrokerOSError
 
-from dtool_ecs_flows.words import visible
+from dtool_ecs_flows.words import unsigned, visible
 
 __all__ = [
     "AccessDeniedError",
@@ -47,10 +47,12 @@ class EcsFlowsError(click.ClickException):
     """Base of every error that this package raises on purpose.
 
     It is click's error too, so that the `dtool` command, which calls the broker from within click, shows the message
-    on one line instead of a traceback. What cannot be seen in it is spelled out, and what is very long is cut.
+    on one line instead of a traceback. What cannot be seen in it is spelled out, what signs a URL is left out, and what
+    is very long is cut.
     """
 
     def __init__(self, message: str) -> None:
+        message = unsigned(message)
         if len(message) > _MAX_BEGIN + _MAX_END:
             message = f"{message[:_MAX_BEGIN]} … {message[-_MAX_END:]}"
         super().__init__(visible(message))

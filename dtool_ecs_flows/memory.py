@@ -34,6 +34,11 @@ class Memory:
             self._used += size
             return True
 
+    def left(self) -> int:
+        """Return how many bytes nobody has taken."""
+        with self._changed:
+            return max(0, self._limit - self._used)
+
     def give(self, size: int) -> None:
         """Give bytes back."""
         with self._changed:
@@ -64,7 +69,13 @@ class Buffers:
             if length == self._usual and self._free:
                 return memoryview(self._free.pop())
             del self._free[: -(-length // self._usual)]  # those in use and those that are free are never more together
-        return memoryview(mmap.mmap(-1, length))
+        # Private: a forked child that writes into it must not change what its parent sends.
+        return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+    def keep(self, size: int) -> None:
+        """Of the free buffers, keep no more than so many bytes, but for a part of one: others want their memory."""
+        with self._lock:
+            del self._free[-(-size // self._usual) :]
 
     def give(self, data: object) -> None:
         """Take a buffer back, if it is one: whoever gives it reads and writes it no more."""

@@ -6,6 +6,8 @@ takes the one that it meets last for a scheme. Here a broken one is named and le
 
 from __future__ import annotations
 
+import logging
+import re
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +18,7 @@ from dtoolcore.storagebroker import DiskStorageBroker
 from dtoolcore.utils import generous_parse_uri
 
 from dtool_ecs_flows.errors import NotADatasetError, PluginError
+from dtool_ecs_flows.words import unsigned
 
 GROUP = "dtool.storage_brokers"
 """The entry points that dtoolcore looks at."""
@@ -31,6 +34,25 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """For the schemes of the dtool family, the extra of this package that brings the plugin, and the plugin's package."""
+
+
+class _Unsigned(logging.Filter):
+    """Keeps what signs a URL out of records of other packages, which have it at DEBUG."""
+
+    _signed = re.compile(r"(?<=[?&'])((?:X-Amz-)?(?:Signature|Credential|Security-Token)|sig)=[^&\s']*", re.IGNORECASE)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = self._without(record.msg)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(self._without, record.args))
+        return True
+
+    def _without(self, value: Any) -> Any:
+        return self._signed.sub(r"\1=…", value) if isinstance(value, str) else value
+
+
+for _name in ("dtoolcore.utils", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(_Unsigned())
 
 
 def serving(scheme: str, class_name: str) -> dict[str, str]:
@@ -61,8 +83,8 @@ def warn_of_others(scheme: str, class_name: str) -> None:
 
 
 def without_signature(uri: str) -> str:
-    """Return a URI without what signs it, which is a secret while it lasts."""
-    return uri.partition("?")[0] if uri.startswith(("http:", "https:")) else uri
+    """Return a URI without a password, and without what signs it, which is a secret while it lasts."""
+    return unsigned(uri).partition("?")[0] if uri.startswith(("http:", "https:")) else uri
 
 
 def broker_class(uri: str) -> Any:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-__all__ = ["human_bytes", "human_seconds", "human_time", "one_line", "plural", "visible"]
+__all__ = ["human_bytes", "human_seconds", "human_time", "one_line", "plural", "unsigned", "visible"]
 
 MAX_LINE = 300
 """Characters of one name or message, where nothing else is said."""
 
 _INVISIBLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff\\ud800-\\udfff]")
+
+_USER = re.compile(r"(https?://)[^/@\s'\"?#]*@", re.IGNORECASE)
+_QUERY = re.compile(r"(https?://[^\s'\"<>?]*)\?[^\s'\"<>)]+", re.IGNORECASE)
+
+
+def unsigned(text: str) -> str:
+    """Return text with the URLs in it bare: without a password, and without a query, whose signature is a key."""
+    return _QUERY.sub(r"\1?…", _USER.sub(r"\1", text))
 
 
 def one_line(text: str, limit: int = MAX_LINE) -> str:

@@ -26,7 +26,7 @@ from dtool_ecs_flows.flows.options import MAX_AT_ONCE, CopyOptions
 from dtool_ecs_flows.models import CopyReport, ItemsReport, RemoveReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunFailedError, RunReport
 from dtool_ecs_flows.tasks import stops_with_flow
-from dtool_ecs_flows.words import one_line
+from dtool_ecs_flows.words import one_line, unsigned
 
 __all__ = ["CONCERNS_ALL", "Step", "named", "pool", "run", "why"]
 
@@ -56,7 +56,7 @@ def pool() -> TaskRunner[Any]:
 
 def named(task: Task[Any, Any], verb: str, *parts: str) -> Task[Any, Any]:
     """Return a task whose run has a name that tells the dataset, whatever the dataset is called."""
-    name = " ".join([verb, *(one_line(part, 80) for part in parts if part)])
+    name = " ".join([verb, *(one_line(unsigned(part), 80) for part in parts if part)])
     return task.with_options(task_run_name=name.replace("{", "{{").replace("}", "}}"))
 
 

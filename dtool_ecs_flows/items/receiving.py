@@ -56,7 +56,7 @@ def receive(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | 
 def _receive_whole(item: Item, source: ItemSource, transfer: Transfer, file: NewFile | None) -> str:
     read, total = source.open_reader(item), source.hash()
     with transfer.hold(item.size):
-        data = read(0, item.size)
+        data = read(0, item.size, transfer.whole)
         total.update(data)
         if file is not None:
             file.write(data)

@@ -50,7 +50,7 @@ def send(
 def _send_whole(dataset: StoredDataset, item: Item, source: ItemSource, transfer: Transfer) -> tuple[str, str]:
     read = source.open_reader(item)
     with transfer.hold(item.size):
-        data = read(0, item.size)
+        data = read(0, item.size, transfer.whole)
         total = source.hash()
         total.update(data)
         md5 = total.check(item, source.where)

@@ -365,6 +365,7 @@ class Store(Uploads):
 
     def plain_url(self, key: str) -> str:
         """Return the URL of an object without a signature; it serves where the object is public."""
+        client.check_key({"Key": key})
         unsigned = self._client("unsigned", client.build_unsigned)
         return str(
             unsigned.generate_presigned_url("get_object", ExpiresIn=0, Params={"Bucket": self.bucket, "Key": key})
@@ -384,6 +385,7 @@ class Store(Uploads):
         return self._sign("put_object", expiry, params)
 
     def _sign(self, operation: str, expiry: int, params: dict[str, Any]) -> str:
+        client.check_key(params)
         signer = self._client("signed", client.build)
         return str(signer.generate_presigned_url(operation, ExpiresIn=expiry, Params={"Bucket": self.bucket, **params}))
 

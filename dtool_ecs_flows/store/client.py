@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -57,6 +58,17 @@ def build_unsigned(settings: BucketSettings) -> Any:
     return _client(settings, botocore.UNSIGNED)
 
 
+def check_key(params: Mapping[str, Any]) -> None:
+    """Refuse a request for a key that is empty, as boto3 would: sent, it is one to the bucket, even to delete it.
+
+    Raises:
+        ValueError: the key is empty.
+    """
+    named = [params, params.get("CopySource", {}), *params.get("Delete", {}).get("Objects", ())]
+    if any(each.get("Key") == "" for each in named):
+        raise ValueError("an object has a key that is not empty")
+
+
 def _client(settings: BucketSettings, signature: Any, **credentials: str) -> Any:
     # What the AWS command line is set up for is another store: its profile, files and switches do not count here.
     session = botocore.session.Session(
@@ -78,7 +90,7 @@ def _client(settings: BucketSettings, signature: Any, **credentials: str) -> Any
             use_dualstack_endpoint=False,
             use_fips_endpoint=False,
             retries={"total_max_attempts": 1},
-            parameter_validation=False,  # it refuses a memoryview, which the rest takes: a part would be copied
+            parameter_validation=False,  # it refuses a memoryview, of which the rest makes no copy; see check_key
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=settings.connect_timeout,

@@ -269,7 +269,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     try:  # a time of the store's clock, which its answer tells too
         then, now = (email.utils.parsedate_to_datetime(text) for text in (told, headers.get("date", "")))
         return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):  # TypeError: one of them has no time zone
+    except (ValueError, TypeError, OverflowError):  # TypeError: one of them has no time zone
         return 0.0
 
 
@@ -297,7 +297,7 @@ def seconds_ahead(response: dict[str, Any]) -> float:
     told = response["ResponseMetadata"]["HTTPHeaders"]["date"]
     try:
         theirs = email.utils.parsedate_to_datetime(told)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise KeyError("date") from None
     return theirs.timestamp() - time.time()
 

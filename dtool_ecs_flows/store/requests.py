@@ -104,6 +104,7 @@ class Requests:
             failed: what the first attempt came to, where it was made elsewhere.
             once: there is another way: do not try again.
         """
+        client.check_key(params)
         s3 = self._client("signed", client.build)
         method = getattr(s3, xform_name(operation))
         attempts = failures.Attempts(succeeded_before=self._succeeded, once=once)

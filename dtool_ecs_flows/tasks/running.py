@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from dtool_ecs_flows.artifacts import TaskProgress
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import StoppedError, TransferError, UnavailableError
 from dtool_ecs_flows.settings import BucketSettings
-from dtool_ecs_flows.words import one_line
+from dtool_ecs_flows.words import one_line, unsigned
 
 Buckets = EcsBucket | Sequence[EcsBucket]
 """Blocks of the buckets that a task touches; one that is not named is looked up in the environment and dtool.json."""
@@ -112,8 +111,6 @@ def settings_of(buckets: Buckets) -> list[BucketSettings]:
     return [block.settings() for block in ([buckets] if isinstance(buckets, EcsBucket) else buckets)]
 
 
-_SIGNED = re.compile(r"(https?://[^\s?]+)\?\S*")  # a signed URL is a secret while it lasts
-
 _Logger: TypeAlias = "LoggingAdapter | logging.Logger"
 
 
@@ -121,7 +118,7 @@ _Logger: TypeAlias = "LoggingAdapter | logging.Logger"
 def told(doing: str) -> Iterator[_Logger]:
     """Log the start, and a stop; the line of the end is the caller's, who has the report."""
     logger = get_run_logger()
-    logger.info("%s", one_line(_SIGNED.sub(r"\1", doing)))
+    logger.info("%s", one_line(unsigned(doing)))
     try:
         yield logger
     except StoppedError:
@@ -133,7 +130,7 @@ def told(doing: str) -> Iterator[_Logger]:
 def shown(doing: str) -> Iterator[tuple[_Logger, TaskProgress]]:
     """Log as `told`, and show the progress under the name of the task run."""
     with told(doing) as logger:
-        progress = TaskProgress(one_line(task_run.name or _SIGNED.sub(r"\1", doing)), logger)
+        progress = TaskProgress(one_line(unsigned(task_run.name or doing)), logger)
         done = False
         try:
             yield logger, progress

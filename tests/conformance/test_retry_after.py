@@ -83,8 +83,11 @@ def test_it_may_say_a_time(proxy: Proxy, store: Store) -> None:
     assert came[1] - came[0] >= 2
 
 
+FAR = "Thu, 01 Jan 1970 00:00:00 +9999999999999999"
+
+
 @pytest.mark.parametrize(
-    "nonsense", ["soon", "-5", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00", "\xb2"]
+    "nonsense", ["soon", "-5", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00", "\xb2", FAR]
 )
 def test_what_says_nothing_is_not_heeded(proxy: Proxy, store: Store, nonsense: str) -> None:
     """It is tried again as if there were no such header."""

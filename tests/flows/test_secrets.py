@@ -38,6 +38,7 @@ from dtool_ecs_flows.flows.publish import Sharing, publish
 from dtool_ecs_flows.flows.retrieve import retrieve
 from dtool_ecs_flows.settings import active, resolve
 from dtool_ecs_flows.store import failures
+from dtool_ecs_flows.tasks import copy_dataset as copying
 from tests.conformance.helpers import changed
 from tests.flows.conftest import MakeDataset, PrefectApi, block_of
 from tests.proxy import Proxy, proxied
@@ -278,6 +279,15 @@ def in_a_flow(now: Misfortune) -> None:
     theirs(block_of(now.good))
 
 
+def from_a_signed_url(now: Misfortune) -> None:
+    @flow
+    def theirs() -> None:
+        url = f"http://127.0.0.1:9/{uuid.uuid4()}?{SIGNATURE}={SECRET}"
+        copying.with_options(retries=0)(url, now.good.base_uri, buckets=block_of(now.good))
+
+    theirs()
+
+
 def archive_with(**changes: Any) -> Run:
     return lambda now: archive(f"file://{now.folder.parent / 'source'}", block_of(now.good, **changes))
 
@@ -309,6 +319,7 @@ RUNS: dict[str, Run] = {
     "too long": lambda now: now.sign(7 * 24 * 3600 + 1),
     "publishing denied": Misfortune.publish,
     "a flow's own": in_a_flow,
+    "signed URL": from_a_signed_url,
     "wrong secret of a block": archive_with(secret_access_key=SECRET + "y"),
     "wrong block": archive_with(endpoint=f"https://me:{SECRET}@ecs.example.org"),
 }

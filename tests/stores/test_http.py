@@ -6,6 +6,7 @@ import html
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -106,7 +107,8 @@ def test_a_signature_ends_with_its_time_and_is_never_shown(
     ecs: Buckets, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Afterwards it is an error, which names the dataset and not what was signed; a report names it neither."""
-    caplog.set_level(logging.INFO)
+    for name in ("dtool_ecs_flows", "dtool_http", "urllib3"):
+        caplog.set_level(logging.DEBUG, name)
     bucket = ecs()
     uri = copy_dataset(disk_dataset(tmp_path / "in", {"a": b"1"}), bucket.base_uri).uri
     report = copy_dataset(publish(uri, bucket, 600), ecs().base_uri)
@@ -116,10 +118,15 @@ def test_a_signature_ends_with_its_time_and_is_never_shown(
     with pytest.raises(StoreError, match=r"the plugin for http failed.*403") as caught:
         copy_dataset(url, ecs().base_uri)
 
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("dtool_ecs_flows")]
-    said = f"{everything_said(caught.value)}{report.model_dump_json()}{ours}"
-    assert "Signature" in url
-    assert "Signature" not in said
+    with pytest.raises(NotADatasetError, match="cannot list") as unlisted:
+        list_datasets(url)
+    logged = [record.getMessage() for record in caplog.records]
+    said = f"{everything_said(caught.value)}{everything_said(unlisted.value)}{report.model_dump_json()}{logged}"
+    signature = re.search("Signature=([^&]+)", url)
+    assert signature is not None
+    assert any("Signature=…" in line for line in logged)
+    assert signature[1] not in said
+    assert not re.search("Signature=(?!…)", said)
     assert report.source_uri == url.partition("?")[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 
 from dtool_ecs_flows.memory import Buffers
 
@@ -53,3 +54,25 @@ def test_memory_of_others_is_not_taken() -> None:
     for other in (bytes(USUAL), bytearray(USUAL), memoryview(bytearray(USUAL))):
         buffers.give(other)
     assert not buffers._free
+
+
+def test_free_buffers_make_room_for_memory_of_another_kind() -> None:
+    """What small items take comes from what is left, not on top of it."""
+    buffers = Buffers(USUAL)
+    for each in [buffers.take(USUAL) for _ in range(8)]:
+        buffers.give(each)
+    for size, kept in ((9 * USUAL, 8), (4 * USUAL - 1, 4), (1, 1), (0, 0)):
+        buffers.keep(size)
+        assert len(buffers._free) == kept
+
+
+def test_a_forked_child_has_buffers_of_its_own() -> None:
+    """What it writes is not in what its parent sends."""
+    buffer = Buffers(USUAL).take(USUAL)
+    buffer[:] = b"p" * USUAL
+    child = os.fork()
+    if not child:
+        buffer[:] = b"c" * USUAL
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert buffer == b"p" * USUAL

@@ -48,6 +48,32 @@ def test_a_web_server_that_knows_no_page_is_not_an_empty_bucket(proxy: Proxy, st
     assert not isinstance(caught.value, NoSuchKeyError)
 
 
+EMPTY: dict[str, Callable[[Store], Any]] = {
+    "get": lambda store: store.get(""),
+    "head": lambda store: store.head(""),
+    "read": lambda store: store.read("", 0, 3, 3),
+    "put": lambda store: store.put("", b"1"),
+    "put_item": lambda store: store.put_item("", b"1", "c4ca4238a0b923820dcc509a6f75849b", {}),
+    "copy": lambda store: store.copy("k", store, "", 1, {}),
+    "begin_upload": lambda store: store.begin_upload("", {}),
+    "delete": lambda store: store.delete([""]),
+    "delete many": lambda store: store.delete(["k", ""]),
+    "make_public": lambda store: store.make_public(""),
+    "plain_url": lambda store: store.plain_url(""),
+    "sign_get": lambda store: store.sign_get("", 60),
+    "sign_put": lambda store: store.sign_put("", 60),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_key_is_not_the_bucket(proxy: Proxy, store: Store, name: str) -> None:
+    """Sent, it would list the bucket, make it public, or delete it."""
+    proxy.on().answer(200)
+    with pytest.raises(ValueError, match="not empty"):
+        EMPTY[name](store)
+    assert proxy.seen() == []
+
+
 def test_a_key_that_is_not_there_is_told_by_its_code(proxy: Proxy, store: Store) -> None:
     """Deleting it is no error, even where a server says that it was not there."""
     proxy.on().answer(404, "NoSuchKey")

@@ -14,6 +14,7 @@ from dtoolcore.utils import sanitise_uri
 from dtool_ecs_flows import plugins
 from dtool_ecs_flows.datasets.others.manners import Kind, manners_of
 from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, SettingsError, StoreError, UnsafeNameError
+from dtool_ecs_flows.words import unsigned
 
 R = TypeVar("R")
 
@@ -160,5 +161,5 @@ def _setting_missing(uri: str, error: KeyError) -> SettingsError:
 
 def told(error: BaseException) -> str:
     """Return what an error of a plugin says, on one line, without the signatures of URLs."""
-    text = " ".join(_QUERY.sub("?…", str(error)).split())
+    text = " ".join(_QUERY.sub("?…", unsigned(str(error))).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
