@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from dtool_ecs_flows.layout import SCHEME
 from dtool_ecs_flows.models import CopyReport, CreateReport, Finding
+from dtool_ecs_flows.plugins import without_signature
 from dtool_ecs_flows.words import one_line
 
 __all__ = ["ARCHIVED", "CORRUPT", "PUBLISHED", "archived", "asset_made", "corrupt", "published", "resource_id", "tell"]
@@ -78,7 +79,7 @@ def archived(report: CopyReport) -> None:
 
 def published(report: CreateReport, *, derived_from: Iterable[str]) -> None:
     """Tell of a dataset that was made of files, and of those that it was made from."""
-    sources = list(derived_from)
+    sources = [without_signature(uri) for uri in derived_from]
     asset_made(report.uri, report.name, derived_from=sources)
     facts: dict[str, Any] = {"derived_from": sources, "items": report.items, "bytes": report.bytes}
     tell(PUBLISHED, uuid=report.uuid, name=report.name, uri=report.uri, **facts)

@@ -18,6 +18,7 @@ from dtoolcore.storagebroker import DiskStorageBroker
 from dtoolcore.utils import generous_parse_uri
 
 from dtool_ecs_flows.errors import NotADatasetError, PluginError
+from dtool_ecs_flows.words import unsigned
 
 GROUP = "dtool.storage_brokers"
 """The entry points that dtoolcore looks at."""
@@ -81,6 +82,11 @@ def warn_of_others(scheme: str, class_name: str) -> None:
         warnings.warn(message, stacklevel=2)
 
 
+def without_signature(uri: str) -> str:
+    """Return a URI without a password, and without what signs it, which is a secret while it lasts."""
+    return unsigned(uri).partition("?")[0] if uri.startswith(("http:", "https:")) else uri
+
+
 def broker_class(uri: str) -> Any:
     """Return the class of the storage broker that serves a URI, as dtoolcore would, but for what is broken.
 
@@ -93,7 +99,8 @@ def broker_class(uri: str) -> Any:
     try:
         scheme = generous_parse_uri(uri).scheme
     except ValueError as error:
-        raise NotADatasetError(f"{uri!r} is no URI: {error}") from None
+        raise NotADatasetError(f"{without_signature(uri)!r} is no URI: {error}") from None
+    where = without_signature(uri)
     if scheme == DiskStorageBroker.key:
         return DiskStorageBroker
     found, broken = None, {}
@@ -106,17 +113,17 @@ def broker_class(uri: str) -> Any:
             broken[_package(entry)] = _told(entry, reason)
     extra, package = EXTRAS.get(scheme, ("", ""))
     if found is None and broken and (package in broken or not package):
-        raise PluginError(f"{uri} cannot be opened: {broken.get(package) or '; '.join(broken.values())}")
+        raise PluginError(f"{where} cannot be opened: {broken.get(package) or '; '.join(broken.values())}")
     for told in broken.values():
         warnings.warn(f"{told} It is left out here; dtoolcore itself finds no plugin at all meanwhile", stacklevel=2)
     if found is not None:
         return found
     if extra:
         raise PluginError(
-            f"{uri}: {scheme} URIs need the package {package}, which the extra [{extra}] brings: "
+            f"{where}: {scheme} URIs need the package {package}, which the extra [{extra}] brings: "
             f"pip install 'dtool-ecs-flows[{extra}]'"
         )
-    raise NotADatasetError(f"{uri}: no installed plugin serves the scheme {scheme!r}")
+    raise NotADatasetError(f"{where}: no installed plugin serves the scheme {scheme!r}")
 
 
 def check(uri: str) -> None:
@@ -130,7 +137,9 @@ def check(uri: str) -> None:
             entry.load()
         except Exception as reason:
             told = _told(entry, reason)
-            raise PluginError(f"{told} With it dtoolcore opens no dataset, of {uri} or any other place") from reason
+            raise PluginError(
+                f"{told} With it dtoolcore opens no dataset, of {without_signature(uri)} or any other place"
+            ) from reason
 
 
 def _told(entry: EntryPoint, reason: Exception) -> str:

@@ -44,7 +44,9 @@ MAX_ENTRIES = 100
 """Entries of one recorded list or mapping."""
 
 _HIDDEN = "**********"
-_SECRET_NAME = re.compile(r"passw|secret|token|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|pwd|secret|token|credential|api_?key|access_?key|private_?key", re.IGNORECASE
+)
 _URL_SECRETS = re.compile(
     r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])(X-Amz-[^=&\s]*|[^=&\s]*(?:sig|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE
 )

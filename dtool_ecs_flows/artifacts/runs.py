@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dtool_ecs_flows.artifacts.drawing import code, literal, markdown_table, unbroken
 from dtool_ecs_flows.models import CreateReport, ShareReport
 from dtool_ecs_flows.outcomes import DatasetOutcome, RunReport
+from dtool_ecs_flows.plugins import without_signature
 from dtool_ecs_flows.words import human_bytes, human_seconds, human_time, plural
 
 
@@ -87,7 +88,7 @@ def published_markdown(
         ("Items", f"{report.items:,}"),
         ("Size", human_bytes(report.bytes)),
         ("Tags", ", ".join(map(code, tags))),
-        ("Derived from", "<br>".join(map(code, derived_from))),
+        ("Derived from", "<br>".join(code(without_signature(uri)) for uri in derived_from)),
         ("Time", human_seconds(report.seconds)),
         *_sharing(shared),
         ("Not shared", literal(not_shared)),

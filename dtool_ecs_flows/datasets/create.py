@@ -17,6 +17,7 @@ from dtool_ecs_flows.datasets.sources import open_source
 from dtool_ecs_flows.datasets.writer import DatasetWriter
 from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
 from dtool_ecs_flows.models import CreateReport, Item, ProgressCallback
+from dtool_ecs_flows.plugins import without_signature
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import Transfer
@@ -106,6 +107,7 @@ def create_dataset(
     concurrency: int | None = None,
     progress: ProgressCallback | None = None,
     begun: Callable[[str], None] | None = None,
+    follow_out: bool = True,
     stop: threading.Event | None = None,
 ) -> CreateReport:
     """Make a dataset from files, straight at its base URI, and freeze it.
@@ -131,14 +133,18 @@ def create_dataset(
         concurrency: requests at once.
         progress: called in this thread as items, and parts of large ones, are done; see `ProgressCallback`.
         begun: called with the dataset's URI once it is there as a proto dataset.
+        follow_out: False refuses a symbolic link in `directory` that leads out of it. Where the folder is somebody
+            else's, it could lead to a file that only the user of this process may read.
         stop: set it to end early with `StoppedError`.
 
     Raises:
-        UnsafeNameError: a name or relpath that cannot be stored; nothing was written.
+        UnsafeNameError: a name or relpath that cannot be stored, or a link that leads out; nothing was written.
         TransferError: files could not be read, or changed.
         StoreError, SettingsError: the store or its settings.
     """
     chosen = _files(directory, files)
+    if directory is not None and not follow_out:
+        _refuse_links_out(os.fspath(directory), chosen.values())
     planned = [Item(layout.identifier_of(path), path, os.stat(file).st_size, "", 0.0) for path, file in chosen.items()]
     for relpath, values in (item_metadata or {}).items():
         if relpath not in chosen:
@@ -201,12 +207,22 @@ def _files(
     return dict(sorted(chosen.items()))
 
 
+def _refuse_links_out(root: str, paths: Iterable[str]) -> None:
+    inside = os.path.realpath(root) + os.sep
+    for path in paths:
+        if os.path.islink(path) and not os.path.realpath(path).startswith(inside):
+            raise UnsafeNameError(
+                f"{path} is a symbolic link that leads out of {root}, to {os.path.realpath(path)}, and such "
+                "links are not to be followed; put the file itself there"
+            )
+
+
 def _origin(uris: Iterable[str], config_path: str | None) -> dict[str, Any]:
     """Return the annotations that tell what a dataset was derived from; the first three are dtoolcore's."""
     sources = []
     for uri in uris:
         admin = open_source(uri, config_path).admin
-        sources.append({"name": admin["name"], "uri": uri, "uuid": admin["uuid"]})
+        sources.append({"name": admin["name"], "uri": without_signature(uri), "uuid": admin["uuid"]})
     if not sources:
         return {}
     first = {f"source_dataset_{key}": value for key, value in sources[0].items()}

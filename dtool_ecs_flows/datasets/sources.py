@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.datasets.others import BrokerSource, OpenedSource, open_with_broker
-from dtool_ecs_flows.errors import ManifestError, NotADatasetError
+from dtool_ecs_flows.errors import ManifestError, NotADatasetError, UnsafeNameError
 from dtool_ecs_flows.items import ItemSource, read_file, stored_items
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.stored import StoredDataset
@@ -152,12 +152,35 @@ class DiskSource(OpenedSource):
 
     def readme(self) -> str:
         """Return the README, line ends and all, which dtoolcore changes."""
+        path = self._inside(self._broker.get_readme_key())
         try:
-            return Path(self._broker.get_readme_key()).read_bytes().decode("utf-8")
+            return Path(path).read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise ManifestError(f"README.yml of {self.uri} is no UTF-8 text: {error}") from None
         except FileNotFoundError:
             return ""
+
+    def annotations(self) -> dict[str, Any]:
+        """Return the annotations by name."""
+        for name in self.brokers.names("annotations"):
+            self._inside(self._broker.get_annotation_key(name))
+        return super().annotations()
+
+    def overlays(self) -> dict[str, Any]:
+        """Return the overlays by name."""
+        for name in self.brokers.names("overlays"):
+            self._inside(self._broker.get_overlay_key(name))
+        return super().overlays()
+
+    def _inside(self, path: str) -> str:
+        """Return the path of a document, which no hash protects as it does an item.
+
+        Raises:
+            UnsafeNameError: a symbolic link leads out of the dataset, perhaps to what only this user may read.
+        """
+        if not os.path.realpath(path).startswith(os.path.realpath(self._broker._abspath) + os.sep):
+            raise UnsafeNameError(f"{path} leads out of the dataset by a symbolic link, which is not followed")
+        return path
 
     def item_source(self) -> ItemSource:
         """Return what reads the items' bytes."""

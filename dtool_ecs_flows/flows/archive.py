@@ -14,7 +14,7 @@ from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.datasets.folders import Completeness, PlainFolder, default_memory, local_path
 from dtool_ecs_flows.datasets.folders.look import QUIET_MINUTES
 from dtool_ecs_flows.datasets.folders.tree import leftover_uuid, leftovers
-from dtool_ecs_flows.errors import SettingsError
+from dtool_ecs_flows.errors import SettingsError, UnsafeNameError
 from dtool_ecs_flows.flows.copying import choose, copy_steps, frozen_at
 from dtool_ecs_flows.flows.options import CopyOptions, Options
 from dtool_ecs_flows.flows.steps import Step, named, pool, run
@@ -152,11 +152,10 @@ def archive(
     if plain and (options.tags or options.datasets):
         raise SettingsError("plain folders have no tags or UUIDs to be chosen by; choose them by patterns of names")
     steps = _folder_steps(base, bucket, options, folders) if plain else _dataset_steps(source_base_uri, bucket, options)
-    if removing:
-        steps = [*_unfinished(base, bucket, folders.marker), *steps]
+    cut_short = _unfinished(base, bucket, folders.marker) if removing else _hidden(source_base_uri)
     return run(
         "Archive",
-        steps,
+        [*cut_short, *steps],
         source=source_base_uri,
         destination=bucket.base_uri,
         key=bucket.bucket,
@@ -264,3 +263,16 @@ def _unfinished(base: str, bucket: EcsBucket, marker: str) -> list[Step]:
         return Step(outcome, lambda: _remove(path, uri, uuid, bucket, marker=marker))
 
     return [step(path, uuid) for path, uuid in leftovers(base).items()]
+
+
+def _hidden(source: str) -> list[Step]:
+    """Tell of removals that were cut short in a run that removes nothing: nobody sees those folders otherwise."""
+    try:
+        left = leftovers(local_path(source))
+    except (UnsafeNameError, OSError):  # not a folder of this machine, or one that cannot be looked into
+        return []
+    message = "its removal was cut short; a run that removes local copies finishes it"
+    return [
+        Step(DatasetOutcome(source_uri=path, uuid=uuid, outcome="left out", message=message))
+        for path, uuid in left.items()
+    ]

@@ -12,8 +12,8 @@ from dtool_ecs_flows.errors import NotADatasetError
 from dtool_ecs_flows.flows.steps import Step, named
 from dtool_ecs_flows.models import CopyReport, DatasetInfo, DatasetList
 from dtool_ecs_flows.outcomes import DatasetOutcome
+from dtool_ecs_flows.plugins import without_signature
 from dtool_ecs_flows.tasks import Buckets, copy_dataset, list_datasets
-from dtool_ecs_flows.words import unsigned
 
 __all__ = ["choose", "copy_steps", "frozen_at", "outcome_of"]
 
@@ -71,7 +71,7 @@ def copy_steps(
         then = (lambda report: afterwards(info, report)) if afterwards else None
         if info.uuid in there:
             return Step(outcome_of(info, uri=there[info.uuid], outcome="already there"), None, then)
-        copy = named(copy_dataset, "copy", info.name or info.uri, info.uuid)
+        copy = named(copy_dataset, "copy", info.name or without_signature(info.uri), info.uuid)
         return Step(
             outcome_of(info, outcome="planned"),
             (lambda: begin(info))
@@ -85,7 +85,7 @@ def copy_steps(
 
 def outcome_of(info: DatasetInfo, **fields: object) -> DatasetOutcome:
     """Return the outcome of a dataset that a listing tells of."""
-    known = {"source_uri": unsigned(info.uri), "name": info.name, "uuid": info.uuid}
+    known = {"source_uri": without_signature(info.uri), "name": info.name, "uuid": info.uuid}
     return DatasetOutcome.model_validate({**known, **fields})
 
 

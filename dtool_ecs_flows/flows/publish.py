@@ -62,6 +62,13 @@ class Description(Options):
         description="User name of who made it. Empty takes the one that dtool is configured with on the worker.",
         json_schema_extra={"position": 4},
     )
+    links_out: Literal["fail", "follow"] = Field(
+        default="fail",
+        title="Symbolic links that lead out of the folder",
+        description="Fail, or publish the files that they lead to. The worker may read files that whoever made the "
+        "link may not.",
+        json_schema_extra={"position": 5},
+    )
 
 
 class Sharing(Options):
@@ -116,6 +123,7 @@ def publish(
         annotations=provenance(),
         derived_from=description.derived_from,
         creator_username=description.creator or None,
+        follow_out=description.links_out == "follow",
         buckets=[bucket, *description.other_buckets],
     )
     shared: ShareReport | None = None

@@ -16,6 +16,7 @@ from dtool_ecs_flows.flows.options import CopyOptions
 from dtool_ecs_flows.flows.steps import named, pool, run
 from dtool_ecs_flows.models import DatasetInfo
 from dtool_ecs_flows.outcomes import RunReport
+from dtool_ecs_flows.plugins import without_signature
 from dtool_ecs_flows.tasks import list_datasets, retrieve_items
 
 __all__ = ["RetrieveOptions", "retrieve"]
@@ -89,7 +90,7 @@ def retrieve(
     every = wanted == ["*"]
 
     def begin(info: DatasetInfo) -> PrefectFuture[Any]:
-        return named(retrieve_items, "retrieve items of", info.name or info.uri, info.uuid).submit(
+        return named(retrieve_items, "retrieve items of", info.name or without_signature(info.uri), info.uuid).submit(
             info.uri,
             folder,
             patterns=options.items,

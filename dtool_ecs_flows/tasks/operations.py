@@ -119,6 +119,7 @@ def create_dataset(
     item_metadata: Mapping[str, Mapping[str, Any]] | None = None,
     derived_from: Sequence[str] = (),
     creator_username: str | None = None,
+    follow_out: bool = True,
     buckets: Buckets = (),
     config_path: str | None = None,
     concurrency: int | None = None,
@@ -136,6 +137,7 @@ def create_dataset(
         item_metadata: JSON values by key, by relpath.
         derived_from: URIs of the datasets that it was made from.
         creator_username: Who made it; by default as dtool is configured.
+        follow_out: False refuses a symbolic link that leads out of the directory.
         buckets: Block of the bucket, and those of the source datasets.
         config_path: Path of a dtool.json in place of the default one.
         concurrency: Items at once; by default as the bucket says.
@@ -164,6 +166,7 @@ def create_dataset(
             concurrency=concurrency,
             progress=progress,
             begun=begun,
+            follow_out=follow_out,
             stop=StopSignal(),
         )
     logger.info("Created %s (%s): %d items, %s", name, report.uri, report.items, human_bytes(report.bytes))

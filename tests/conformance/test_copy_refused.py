@@ -266,6 +266,22 @@ def test_nothing_is_written_through_a_symbolic_link(
     assert (files_below(elsewhere), sorted(elsewhere.rglob("*"))) == before
 
 
+@pytest.mark.parametrize("document", ["README.yml", ".dtool/annotations/project.json", ".dtool/overlays/unit.json"])
+def test_no_document_is_read_through_a_link_that_leads_out_of_its_dataset(
+    rclone_bucket: BucketSettings, tmp_path: Path, document: str
+) -> None:
+    """Whoever can write to a folder that is archived does not get into the bucket what only the archiver may read."""
+    uri = disk_dataset(tmp_path / "in", CONTENTS, annotations={"project": 1}, overlays={"unit": {"table.csv": "mm"}})
+    private, planted = tmp_path / "private.json", disk_path(uri) / document
+    private.write_text('{"key": "only for the archiver"}')
+    planted.unlink()
+    planted.symlink_to(private)
+    with pytest.raises(UnsafeNameError, match="leads out of the dataset"):
+        copy_dataset(uri, rclone_bucket.base_uri, settings=rclone_bucket)
+    raw = Raw(rclone_bucket)
+    assert not [key for key in raw.listed() if b"only for the archiver" in raw.get(key)]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "symlink", "dangling"])
 def test_what_is_no_dataset_is_not_written_into(
     rclone_bucket: BucketSettings, tmp_path: Path, out: Path, kind: str

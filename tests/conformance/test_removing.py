@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import dtoolcore
 import pytest
 
-from dtool_ecs_flows import archive_folder, copy_dataset, remove_local_copy
+from dtool_ecs_flows import archive_folder, copy_dataset, delete_dataset, remove_local_copy
 from dtool_ecs_flows.datasets import removing
 from dtool_ecs_flows.datasets.folders.tree import FileState, leftovers
 from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
@@ -92,18 +93,38 @@ OF_DATASETS: dict[str, Change] = {
     "item": lambda root: (root / "data" / "table.csv").write_text("other"),
     "extra item": lambda root: (root / "data" / "extra").write_text("other"),
     "notes beside": lambda root: (root / "notes.txt").write_text("of the night shift"),
+    "name": lambda root: dtoolcore.DataSet.from_uri(str(root)).update_name("renamed"),
+    "UUID": lambda root: (root / ".dtool" / "dtool").write_text(_of_another_dataset(root)),
+    "no dataset any more": lambda root: (root / ".dtool" / "dtool").unlink(),
 }
+
+
+def _of_another_dataset(root: Path) -> str:
+    admin = json.loads((root / ".dtool" / "dtool").read_text())
+    return json.dumps({**admin, "uuid": "0f4f6f5a-7d4c-4a66-9f0e-0d8f1f1f2a3b"})
 
 
 @pytest.mark.parametrize("change", OF_DATASETS)
 def test_a_dataset_whose_metadata_is_not_archived_is_kept(dataset: str, base_uri: str, change: str) -> None:
-    """A better README, one tag more, or notes that somebody left beside the data: nothing is removed."""
+    """A better README, one tag more, notes beside the data, or another dataset of the same data: nothing is removed."""
     uri = copy_dataset(dataset, base_uri).uri
     OF_DATASETS[change](disk_path(dataset))
     before = files_below(disk_path(dataset))
     report = remove_local_copy(dataset, uri)
     assert report.kept
     assert files_below(disk_path(dataset)) == before
+
+
+def test_a_bucket_is_not_read_back_for_what_is_kept_anyway(
+    dataset: str, base_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A README that differs keeps the local copy night after night; the bucket's bytes are left alone."""
+    uri = copy_dataset(dataset, base_uri).uri
+    (disk_path(dataset) / "README.yml").write_text("---\nbetter: yes\n")
+    read: list[str] = []
+    monkeypatch.setattr(removing, "verify_dataset", lambda uri, **_: read.append(uri))
+    assert "README.yml" in remove_local_copy(dataset, uri).kept
+    assert read == []
 
 
 def test_nothing_goes_where_the_archive_is_damaged(folder: Path, base_uri: str, raw: Raw) -> None:
@@ -181,6 +202,74 @@ def test_a_file_that_changes_in_the_last_moment_stays(
     assert Path(left, "deep/er/b.bin").read_text() == "the instrument wakes up"
 
 
+def test_a_file_with_several_names_goes_with_all_of_them(folder: Path, base_uri: str) -> None:
+    """Hard links in a folder, as some tools for backups make, are no change in the last moment."""
+    os.link(folder / "a.csv", folder / "deep" / "same.csv")
+    os.link(folder / "a.csv", folder / "same.csv")
+    uri = archive_folder(str(folder), base_uri, marker="_DONE").uri
+    assert remove_local_copy(str(folder), uri, marker="_DONE").kept == ""
+    assert not list(folder.parent.iterdir())
+
+
+def test_a_dataset_that_is_deleted_in_the_bucket_meanwhile_is_kept_here(
+    folder: Path, base_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are read for hours perhaps; whether the archived one is still there is asked once more at the end."""
+    made = archive_folder(str(folder), base_uri, marker="_DONE")
+    before = files_below(folder)
+    original = removing._LocalCopy._checked
+
+    def then_delete(copy: removing._LocalCopy) -> dict[str, FileState]:
+        files = original(copy)
+        delete_dataset(made.uri, made.name)
+        return files
+
+    monkeypatch.setattr(removing._LocalCopy, "_checked", then_delete)
+    assert "not a dataset" in remove_local_copy(str(folder), made.uri, marker="_DONE").kept
+    assert files_below(folder) == before
+
+
+def test_a_folder_whose_name_is_taken_meanwhile_is_kept_and_told_of(
+    folder: Path, base_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cannot have its name back, because the instrument made a folder of that name, nothing is lost."""
+    uri = archive_folder(str(folder), base_uri, marker="_DONE").uri
+    before = {**files_below(folder), "new": b"not archived"}
+    original = removing._LocalCopy._checked
+
+    def made_meanwhile(copy: removing._LocalCopy) -> dict[str, FileState]:
+        folder.mkdir()
+        Path(copy._hidden, "new").write_text("not archived")
+        return original(copy)
+
+    monkeypatch.setattr(removing._LocalCopy, "_checked", made_meanwhile)
+    report = remove_local_copy(str(folder), uri, marker="_DONE")
+    (left,) = leftovers(str(folder.parent))
+    assert left in report.kept
+    assert files_below(Path(left)) == before
+
+
+def test_a_removal_of_a_dataset_with_a_uuid_in_capitals_goes_on(
+    dataset: str, base_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some program wrote the UUID in capitals: what is left half removed is found again all the same."""
+    admin = disk_path(dataset) / ".dtool" / "dtool"
+    admin.write_text(json.dumps({**json.loads(admin.read_text()), "uuid": "0F4F6F5A-7D4C-4A66-9F0E-0D8F1F1F2A3B"}))
+    uri = copy_dataset(dataset, base_uri).uri
+    base = disk_path(dataset).parent
+
+    def dying(path: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", dying)
+        with pytest.raises(KeyboardInterrupt):
+            remove_local_copy(dataset, uri)
+    (left,) = leftovers(str(base))
+    assert remove_local_copy(left, uri).kept == ""
+    assert not list(base.iterdir())
+
+
 def test_only_local_folders_that_are_archived_in_a_bucket_are_removed(
     folder: Path, base_uri: str, tmp_path: Path
 ) -> None:
@@ -193,4 +282,7 @@ def test_only_local_folders_that_are_archived_in_a_bucket_are_removed(
         remove_local_copy(str(folder), beside)
     with pytest.raises(UnsafeNameError, match="not a folder of this machine"):
         remove_local_copy(uri, uri)
+    for call in (archive_folder, remove_local_copy):
+        with pytest.raises(UnsafeNameError, match="is no name of a file"):
+            call(str(folder), base_uri if call is archive_folder else uri, marker="deep/er/b.bin")
     assert (folder / "a.csv").exists()

@@ -95,6 +95,9 @@ def test_local_copies_go_once_the_bucket_was_read_back(block: EcsBucket, instrum
     cut_short = archived.datasets[1]
     (instrument / "run-2").rename(instrument / leftover_name(cut_short.uuid, "run-2"))
     (instrument / leftover_name(cut_short.uuid, "run-2") / "log.txt").unlink()
+    keeping = archive(str(instrument), block, PLAIN, MARKED)
+    assert [each.outcome for each in keeping.datasets] == ["left out", "already there", "left out"]
+    assert "its removal was cut short" in keeping.datasets[0].message
     options = ArchiveOptions(source_holds="plain folders", afterwards="remove the local copy")
 
     plan = archive(str(instrument), block, options.model_copy(update={"dry_run": True}), MARKED)

@@ -93,6 +93,7 @@ class Colour(Enum):
 class Login(BaseModel):
     user: str = "ada"
     password: str = "hunter2"
+    passphrase: str = "hunter2"
     pin: SecretStr = SecretStr("hunter2")
 
 

@@ -13,8 +13,9 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 
 from dtool_ecs_flows import BucketSettings, list_datasets, share_dataset
-from dtool_ecs_flows.errors import DatasetError, NotADatasetError, SettingsError
-from dtool_ecs_flows.flows.publish import Sharing, publish
+from dtool_ecs_flows.blocks import EcsBucket
+from dtool_ecs_flows.errors import DatasetError, NotADatasetError, SettingsError, UnsafeNameError
+from dtool_ecs_flows.flows.publish import Description, Sharing, publish
 from tests.conformance.helpers import changed
 from tests.conformance.test_signing import below, fetch, status_of
 from tests.flows.conftest import PrefectApi, block_of
@@ -46,6 +47,21 @@ def test_published_for_everyone_the_report_has_the_url(rgw_bucket: BucketSetting
     assert f"`{url}`" in shown
     assert what_is_read(url) == ("open", [b"300,450\n"])
     assert status_of(f"{rgw_bucket.endpoint}/{rgw_bucket.bucket}/{closed.uuid}/manifest.json") == 403
+
+
+def test_a_link_that_leads_out_of_the_folder_is_followed_only_when_asked_for(
+    block: EcsBucket, files: str, tmp_path: Path
+) -> None:
+    """Nobody publishes what only the worker may read by leaving a link to it; a link within the folder is a file."""
+    (tmp_path / "private").write_text("only the worker may read this")
+    (tmp_path / "results" / "within").symlink_to("energies.csv")
+    assert publish(files, "within", block).items == 2
+    (tmp_path / "results" / "out").symlink_to(tmp_path / "private")
+    with pytest.raises(UnsafeNameError, match="leads out of"):
+        publish(files, "out", block)
+    listed = list_datasets(block.base_uri, settings=block.settings()).datasets
+    assert [info.name for info in listed] == ["within"]
+    assert publish(files, "out", block, Description(links_out="follow")).items == 3
 
 
 def test_a_signed_url_is_in_a_secret_block_and_nowhere_else(

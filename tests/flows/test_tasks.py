@@ -175,6 +175,31 @@ def test_no_secret_is_in_anything_that_prefect_keeps(
     assert good not in everything
 
 
+def test_the_signature_of_a_url_is_in_nothing_that_prefect_keeps(
+    block: EcsBucket, source: str, api: PrefectApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Copying from a signed URL fails here, since nobody listens; the log tells from where, and not what was signed."""
+
+    @flow(name="from a signed URL")
+    def work() -> str:
+        source = "http://127.0.0.1:1/bucket/0f4f6f5a?X-Amz-Signature=5e2f17c0"
+        return str(copy_dataset.submit(source, block.base_uri, buckets=block).result(raise_on_failure=False))
+
+    said = work()
+    assert "http://127.0.0.1:1/bucket/0f4f6f5a" in said
+    assert "5e2f17c0" not in said + caplog.text
+    assert "Copying http://127.0.0.1:1/bucket/0f4f6f5a to" in caplog.text
+    api.task_runs()  # all is on record when they are
+    assert "5e2f17c0" not in api.text()
+
+    url = "http://127.0.0.1:1/bucket/0f4f6f5a?X-Amz-Signature=7b3d90aa"
+    with pytest.raises(RunFailedError) as failed:
+        archive(source, block, ArchiveOptions(datasets=[url]))
+    assert "7b3d90aa" not in f"{failed.value} {failed.value.report} {caplog.text}"
+    names = [each["name"] for each in api.task_runs()]
+    assert "7b3d90aa" not in f"{names} {api.artifact(f'archive-{block.bucket}')}"
+
+
 def test_what_concerns_all_datasets_is_tried_once(
     block: EcsBucket, make: MakeDataset, source: str, api: PrefectApi
 ) -> None:

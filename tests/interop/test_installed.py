@@ -46,9 +46,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory, distributions: Path) -> 
     return install(tmp_path_factory.mktemp("installed"), [str(sdist), "dtool==3.27.0"])
 
 
-def run(command: list[str], variables: Mapping[str, str], *, stdin: str = "") -> str:
+def run(command: list[str], variables: Mapping[str, str], *, stdin: str = "", folder: Path | None = None) -> str:
+    inherited = {**os.environ, **variables}
     done = subprocess.run(
-        command, env={**os.environ, **variables}, input=stdin, capture_output=True, text=True, check=False, timeout=300
+        command, env=inherited, cwd=folder, input=stdin, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -81,7 +82,5 @@ def test_who_checks_types_has_them(installed: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(TYPED)
     checker = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed / "python")]
-    run(
-        [*checker, "--config-file", os.devnull, "--cache-dir", str(tmp_path / "cache"), str(program)],
-        {"PYTHONPATH": ""},
-    )
+    # In a folder that is not the repository, whose package mypy would take before the installed one.
+    run([*checker, "--cache-dir", str(tmp_path / "cache"), str(program)], {"PYTHONPATH": ""}, folder=tmp_path)

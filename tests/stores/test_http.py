@@ -16,11 +16,11 @@ from pathlib import Path
 import dtoolcore
 import pytest
 
-from dtool_ecs_flows import BucketSettings, copy_dataset, list_datasets, verify_dataset
+from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.errors import DatasetError, NotADatasetError, StoreError, TransferError
 from dtool_ecs_flows.settings import active
 from tests.conformance.helpers import changed, everything_said
-from tests.independent import CONTENTS, MIB, disk_dataset, everything, identifier, noise
+from tests.independent import CONTENTS, MIB, Raw, disk_dataset, everything, identifier, noise
 from tests.proxy import proxied
 from tests.stores.conftest import killed_copy
 
@@ -128,6 +128,21 @@ def test_a_signature_ends_with_its_time_and_is_never_shown(
     assert signature[1] not in said
     assert not re.search("Signature=(?!…)", said)
     assert report.source_uri == url.partition("?")[0]
+
+
+def test_what_is_derived_from_a_signed_url_does_not_keep_the_signature(ecs: Buckets, tmp_path: Path) -> None:
+    """The origin stands in the annotations without it: they last, and others read them."""
+    bucket = ecs()
+    url = publish(copy_dataset(disk_dataset(tmp_path / "in", {"a": b"1"}), bucket.base_uri).uri, bucket, 60)
+    (tmp_path / "b").write_bytes(b"2")
+
+    made = create_dataset("derived", bucket.base_uri, files={"b": tmp_path / "b"}, derived_from=[url])
+
+    raw = Raw(bucket)
+    assert "Signature" in url
+    assert not [key for key in raw.listed() if key.startswith(made.uuid) and b"Signature" in raw.get(key)]
+    (origin,) = raw.json(f"{made.uuid}/annotations/derived_from.json")
+    assert origin["uri"] == url.partition("?")[0]
 
 
 @pytest.mark.shows("http", "from", "resume")

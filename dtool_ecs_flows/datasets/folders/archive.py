@@ -12,7 +12,7 @@ from dtool_ecs_flows import layout
 from dtool_ecs_flows.datasets.copy import copy_from
 from dtool_ecs_flows.datasets.folders.content import FolderSource, HashMemory, hash_tree
 from dtool_ecs_flows.datasets.folders.look import dataset_name
-from dtool_ecs_flows.datasets.folders.tree import Tree, local_path, read_tree
+from dtool_ecs_flows.datasets.folders.tree import Tree, check_marker, local_path, read_tree
 from dtool_ecs_flows.datasets.running import operation
 from dtool_ecs_flows.errors import DatasetDiffersError, DatasetError
 from dtool_ecs_flows.models import CopyReport, ProgressCallback
@@ -81,7 +81,7 @@ def archive_folder(
     if not os.path.isdir(root):
         raise DatasetError(f"{root} is not a folder")
     with operation(base_uri, settings=settings, config_path=config_path, concurrency=concurrency, stop=stop) as work:
-        tree = read_tree(root, leave_out=marker)
+        tree = read_tree(root, leave_out=check_marker(marker))
         if not tree.files:
             raise DatasetError(f"{root} has no files to make a dataset of")
         hashes = hash_tree(tree, HashMemory(memory, root) if memory else None, work)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.datasets.folders.content import HashMemory, remembered, uuid_of
-from dtool_ecs_flows.datasets.folders.tree import Tree, leftover_uuid, local_path, read_tree
-from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, UnsafeNameError
+from dtool_ecs_flows.datasets.folders.tree import Tree, check_marker, leftover_uuid, local_path, read_tree
+from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError
 from dtool_ecs_flows.words import human_seconds, plural
 
 QUIET_MINUTES = 60.0
@@ -103,8 +103,7 @@ def look_at_folders(
         UnsafeNameError: it is not one of this machine, or the marker is no name of a file.
     """
     path, rules = local_path(base), complete or Completeness()
-    if os.sep in rules.marker or rules.marker in (".", ".."):
-        raise UnsafeNameError(f"the marker {rules.marker!r} is no name of a file")
+    check_marker(rules.marker)
     try:
         with os.scandir(path) as entries:
             below = sorted((entry for entry in entries if _concerns(entry)), key=lambda entry: entry.name)

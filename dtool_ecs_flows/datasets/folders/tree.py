@@ -13,7 +13,7 @@ from dtoolcore.utils import generous_parse_uri
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.errors import DatasetError, UnsafeNameError
 
-_LEFTOVER = re.compile(r"\.dtool-ecs-removing-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-.+")
+_LEFTOVER = re.compile(r"\.dtool-ecs-removing-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-.+", re.IGNORECASE)
 
 
 def leftover_name(uuid: str, name: str) -> str:
@@ -92,6 +92,17 @@ def local_path(uri: str) -> str:
     if parsed.scheme != "file":
         raise UnsafeNameError(f"{uri} is not a folder of this machine; give its path, or file:// and its path")
     return os.path.abspath(str(parsed.path))
+
+
+def check_marker(marker: str) -> str:
+    """Return the name of a marker file where it is one. A path would leave something out that is deeper in a folder.
+
+    Raises:
+        UnsafeNameError: it is not one.
+    """
+    if os.sep in marker or marker in (".", ".."):
+        raise UnsafeNameError(f"the marker {marker!r} is no name of a file")
+    return marker
 
 
 def read_tree(root: str, *, leave_out: str = "") -> Tree:

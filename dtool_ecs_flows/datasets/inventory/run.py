@@ -152,7 +152,7 @@ class _Taking:
         if shown.admin is None:
             raise NoSuchKeyError(f"{stored.keys.admin_metadata} is not there")
         if shown.admin.etag == before.seen.get("dtool"):
-            facts.update(before.model_dump(include=_ADMIN), seen=dict(before.seen))
+            facts.update(before.model_dump(include=set(_ADMIN)), seen=dict(before.seen))
         else:
             self._read_admin(stored, facts)
             facts["seen"] |= {name: etag for name, etag in before.seen.items() if name not in facts["seen"]}
@@ -199,7 +199,7 @@ class _Taking:
         return len(items), size
 
 
-_ADMIN = {"name", "type", "creator_username", "created_at", "frozen_at", "problem"}
+_ADMIN = frozenset({"name", "type", "creator_username", "created_at", "frozen_at", "problem"})
 
 
 def _list(stored: StoredDataset, *, items: bool) -> _Shown:

@@ -37,7 +37,7 @@ class Brokers:
         self.scheme = str(self.kind.key)
         self.manners = manners_of(self.scheme)
         self._full = sanitise_uri(uri)
-        self.uri = without_signature(self._full)
+        self.uri = plugins.without_signature(self._full)
         self._config_path = config_path
         self._lock = threading.RLock() if self.manners.threads == "one" else nullcontext()
         # A broker that all threads use is in here for each of them.
@@ -157,11 +157,6 @@ def _failure(uri: str, scheme: str, error: BaseException) -> StoreError:
 
 def _setting_missing(uri: str, error: KeyError) -> SettingsError:
     return SettingsError(f"{uri}: {error.args[0] if error.args else 'a setting is missing'}")
-
-
-def without_signature(uri: str) -> str:
-    """Return a URI without a password, and without what signs it, which is a secret while it lasts."""
-    return unsigned(uri).partition("?")[0] if uri.startswith(("http:", "https:")) else uri
 
 
 def told(error: BaseException) -> str:
