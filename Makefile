@@ -104,7 +104,7 @@ chromium: ## A real browser for the tests of the Prefect UI: installed where tha
 
 constraints: ## Pin the newest versions that go together, for every Python; needs uv
 	$(UV) pip compile --quiet --universal --upgrade --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
-	    --no-emit-find-links --output-file constraints.txt --group dev --group stores pyproject.toml
+	    --no-emit-find-links --output-file constraints.txt --group dev --group symlink --extra all pyproject.toml
 
 clean: ## Remove what these commands made
 	rm -rf .venv .cache build dist test-artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -253,7 +253,7 @@ class Store(Uploads):
             else:
                 self._fast_served()
                 return etag
-        params = {"Key": key, "Body": bytes(body), "ContentMD5": content_md5(md5), "Metadata": dict(metadata)}
+        params = {"Key": key, "Body": body, "ContentMD5": content_md5(md5), "Metadata": dict(metadata)}
         return self._call("PutObject", key, params, etag_of, size=len(body), failed=busy)
 
     def copy(
