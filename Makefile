@@ -58,7 +58,10 @@ lint: $(READY) docs ## Style, types, who may import whom, the container, the pag
 test: lint rgw ## Lint and the quick tests, in under 15 minutes
 	$(BIN)/pytest -m "$(QUICK)" --durations=10
 
-test-all: test-long test-stores test-pythons test-oldest ## What takes longer: slow tests, published peers, other stores and Pythons, the oldest dtoolcore
+# Two at once: most of these tests wait for servers, and one after the other they would take 80 minutes. What each said is
+# printed when it ends, and one that fails does not keep the others from being run.
+test-all: $(READY) ## What takes longer: slow tests, published peers, other stores and Pythons, the oldest dtoolcore
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-long test-stores test-pythons test-oldest
 
 test-long: $(READY) rgw postgres chromium
 	$(BIN)/pytest -m "not ($(QUICK))" --durations=10
