@@ -25,7 +25,7 @@ def lost_since_it_was_cut_off(site: Site, folder: Path) -> str:
     site.proxy.calm()
     dataset = dtoolcore.DataSet.from_uri(source)
     dataset.delete_tag("lost")
-    dataset.delete_annotation("lost")
+    (disk_path(source) / ".dtool" / "annotations" / "lost.json").unlink()  # dtoolcore 3.18 has no call for it
     (disk_path(source) / ".dtool" / "overlays" / "lost.json").unlink()
     return source
 
