@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, cast
 
 import click
@@ -85,7 +86,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def stopping(then: str) -> Iterator[threading.Event]:
     """Let Ctrl-C and SIGTERM set the event, which an operation takes as its `stop`, so that it ends in good order.
 
-    A second Ctrl-C does not wait for that.
+    A second Ctrl-C does not wait for that: the process is gone, as if it had been killed.
 
     Args:
         then: what holds after a stop, for the last line.
@@ -95,23 +96,54 @@ def stopping(then: str) -> Iterator[threading.Event]:
     stop = threading.Event()
     caught: list[int] = []
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def hear(number: int) -> None:
         if caught:
-            raise KeyboardInterrupt
+            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")  # a progress bar hides the cursor
+            os._exit(128 + number)
         caught.append(number)
         stop.set()
         # Not by way of sys.stderr, into which the main thread may be writing at this moment.
         os.write(2, b"stopping; once more, and the requests under way are not waited for\n")
 
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     status = STOPPED
-    try:
-        yield stop
+    with _heard(hear):
+        try:
+            yield stop
+            return
+        except StoppedError:
+            status = 128 + (caught or [signal.SIGINT])[0]
+    raise Failure(f"stopped; {then}", status)
+
+
+@contextmanager
+def _heard(hear: Callable[[int], None]) -> Iterator[None]:
+    """Call this with each SIGINT and SIGTERM, at once and in a thread of its own.
+
+    A handler would run in the main thread, which is deaf while it waits for an answer through obstore: for a minute,
+    where the store hangs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    except StoppedError:
-        status = 128 + (caught or [signal.SIGINT])[0]
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    read, write = socket.socketpair()
+    write.setblocking(False)
+
+    def listen() -> None:
+        while number := read.recv(1):
+            if number[0] in numbers:  # whatever has a handler comes here
+                hear(number[0])
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    wakeup = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+    listener.start()
+    try:
+        yield
     finally:
+        signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, cast("Any", handler))
-    raise Failure(f"stopped; {then}", status)
+        write.close()
+        listener.join()
+        read.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +13,10 @@ import pytest
 
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, open_store
-from tests.conformance.helpers import Files, environment
+from tests.conformance.helpers import Files, Interrupt, environment
 from tests.conftest import new_bucket
 from tests.independent import Raw
+from tests.proxy import Request
 from tests.servers import S3Server
 
 
@@ -77,3 +81,17 @@ def files(tmp_path: Path) -> Files:
 def history(tmp_path: Path) -> Path:
     """A folder that no audit has used yet."""
     return tmp_path / "history"
+
+
+@pytest.fixture
+def interrupt(capfd: pytest.CaptureFixture[str]) -> Interrupt:
+    """Ctrl-C, for `Rule.call`: the request goes on when the command has heard it, however busy the main thread is."""
+
+    def interrupt(_: Request) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        said = ""
+        while "stopping" not in said:
+            time.sleep(0.01)
+            said += capfd.readouterr().err
+
+    return interrupt

@@ -14,9 +14,13 @@ import dtoolcore
 
 from dtool_ecs_flows.settings import BucketSettings
 from tests.independent import Raw, identifier, md5
+from tests.proxy import Request
 
 Files = Callable[[bytes], str]
 """Writes bytes into a new file and returns its path."""
+
+Interrupt = Callable[[Request], None]
+"""Sends Ctrl-C when a request passes; the fixture `interrupt`."""
 
 
 def changed(settings: BucketSettings, **changes: Any) -> BucketSettings:

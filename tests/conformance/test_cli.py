@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from click.testing import CliRunner, Result
 from dtool_ecs_flows import BucketSettings, CopyReport
 from dtool_ecs_flows.cli import main
 from dtool_ecs_flows.store import failures
-from tests.conformance.helpers import changed, environment
+from tests.conformance.helpers import Interrupt, changed, environment
 from tests.independent import MIB, Raw, bucket_dataset, disk_dataset, identifier, noise
-from tests.proxy import Answer, Proxy, Request, proxied
+from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 
 
@@ -41,12 +43,9 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def interrupt(_: Request) -> Answer | None:
-    os.kill(os.getpid(), signal.SIGINT)
-    return None
-
-
-def test_after_ctrl_c_the_same_copy_goes_on(bucket: BucketSettings, proxy: Proxy, tmp_path: Path) -> None:
+def test_after_ctrl_c_the_same_copy_goes_on(
+    bucket: BucketSettings, proxy: Proxy, interrupt: Interrupt, tmp_path: Path
+) -> None:
     """It ends in good order, says what to do, and what was sent is not sent again."""
     source = disk_dataset(tmp_path, {f"{number}.csv": noise(1000, number) for number in range(60)})
     proxy.on("PutObject", key="*/data/*", nth=10).call(interrupt)
@@ -61,7 +60,7 @@ def test_after_ctrl_c_the_same_copy_goes_on(bucket: BucketSettings, proxy: Proxy
 
 
 @pytest.mark.parametrize("command", ["ls", "verify"])
-def test_ctrl_c_ends_what_only_reads(bucket: BucketSettings, proxy: Proxy, command: str) -> None:
+def test_ctrl_c_ends_what_only_reads(bucket: BucketSettings, proxy: Proxy, interrupt: Interrupt, command: str) -> None:
     """With the same status; nothing has to be taken up again."""
     uuid = bucket_dataset(Raw(bucket), {str(number): b"1" for number in range(100)})
     uri = bucket.base_uri if command == "ls" else f"{bucket.base_uri}/{uuid}"
@@ -71,6 +70,30 @@ def test_ctrl_c_ends_what_only_reads(bucket: BucketSettings, proxy: Proxy, comma
 
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.splitlines()[-1] == "Error: stopped; nothing was changed"
+
+
+def test_a_second_ctrl_c_waits_for_nothing(bucket: BucketSettings, proxy: Proxy) -> None:
+    """Where the store hangs, the first is heard at once and the second ends the process."""
+    uuid = bucket_dataset(Raw(bucket), {"a": b"1"})
+    asked, gone = threading.Event(), threading.Event()
+
+    def hang(_: Request) -> None:
+        asked.set()
+        gone.wait()
+
+    proxy.on("GetObject").call(hang)
+    command = [sys.executable, "-m", "dtool_ecs_flows.cli", "verify", f"{bucket.base_uri}/{uuid}"]
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        asked.wait()
+        process.send_signal(signal.SIGINT)
+        heard = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        status = process.wait()
+        gone.set()
+
+    assert (heard[:9], status) == ("stopping;", 130)
 
 
 def test_orphans_come_last(bucket: BucketSettings) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from click.testing import CliRunner, Result
 from dtool_ecs_flows import AuditReport, BucketSettings, Inventory
 from dtool_ecs_flows.cli import main
 from dtool_ecs_flows.store import failures
-from tests.conformance.helpers import changed, environment
+from tests.conformance.helpers import Interrupt, changed, environment
 from tests.independent import Raw, bucket_dataset, identifier
 from tests.proxy import Answer, Request, proxied
 
@@ -208,17 +206,17 @@ class TestAudit:
         assert said in result.stderr
 
     def test_ctrl_c_keeps_what_was_read(
-        self, run: Run, rclone_bucket: BucketSettings, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, rclone_bucket: BucketSettings, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And ends with the status of all commands."""
+        """And ends with the status of all commands. A dataset whose last bytes come right then is read too."""
         for number in range(3):
             bucket_dataset(Raw(rclone_bucket), FILES, name=f"{number}")
         with proxied(rclone_bucket.endpoint) as proxy:
-            proxy.on("GetObject", key="*/data/*", nth=3).call(lambda _: os.kill(os.getpid(), signal.SIGINT))
+            proxy.on("GetObject", key="*/data/*", nth=3).call(interrupt)
             settings = named(changed(rclone_bucket, endpoint=proxy.endpoint), monkeypatch)
             result = run("audit", settings.base_uri, "--history", "audits", "--slices", "1", "-q")
 
         assert (result.exit_code, result.stdout) == (130, "")
         assert result.stderr.splitlines()[-1] == "Error: stopped; what was read until then is remembered"
         kept = [json.loads(file.read_text()) for file in Path("audits").glob("*/datasets/*/*.json")]
-        assert [each["content_read"] for each in kept] == [True]
+        assert [each["content_read"] for each in kept] in ([True], [True, True])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,10 +13,10 @@ from click.testing import CliRunner
 from dtool_ecs_flows import BucketSettings, doctor
 from dtool_ecs_flows.cli import main
 from dtool_ecs_flows.doctor import Diagnosis, Step
-from tests.conformance.helpers import changed, environment
+from tests.conformance.helpers import Interrupt, changed, environment
 from tests.independent import Raw, bucket_dataset
 from tests.policies import as_user, set_policy
-from tests.proxy import Answer, Proxy, Request, StrictEcs, proxied
+from tests.proxy import Proxy, StrictEcs, proxied
 from tests.servers import S3Server
 
 Examine = Callable[..., dict[str, Step]]
@@ -347,14 +345,9 @@ def test_versioning_is_told(rgw_bucket: BucketSettings, examine: Examine) -> Non
 
 @pytest.mark.parametrize("nth", [1, 3, 60])
 def test_ctrl_c_leaves_nothing_behind(
-    behind: BucketSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, nth: int
+    behind: BucketSettings, proxy: Proxy, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     """Whenever it comes: what was written is removed, the line says so, and the status is that of Ctrl-C."""
-
-    def interrupt(_: Request) -> Answer | None:
-        os.kill(os.getpid(), signal.SIGINT)
-        return None
-
     proxy.on("PutObject", nth=nth).call(interrupt)
     for key, value in environment(behind).items():
         monkeypatch.setenv(key, value)
