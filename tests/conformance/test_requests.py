@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets, verify_dataset
+from dtool_ecs_flows import BucketSettings, copy_dataset, copy_shard, create_dataset, list_datasets, verify_dataset
 from dtool_ecs_flows.broker import ECSStorageBroker
 from dtool_ecs_flows.settings import active
 from tests.independent import Raw, bucket_dataset, disk_dataset, everything, noise
@@ -90,6 +90,21 @@ def test_resuming_costs_a_few_listings_and_what_is_missing(counted: Counted, tmp
     assert copy_dataset(source, bucket.base_uri, settings=bucket).copied_items == 10
 
     assert count(proxy) <= 10 + 22
+
+
+def test_what_the_shards_have_sent_is_listed_once(counted: Counted, tmp_path: Path) -> None:
+    """The copy that freezes it, which one worker does alone, finds all items right in the listing it begins with."""
+    proxy, bucket = counted
+    source = disk_dataset(tmp_path, ITEMS)
+    for shard in (1, 2):
+        copy_shard(source, bucket.base_uri, shard, 2, settings=bucket)
+    proxy.clear()
+
+    report = copy_dataset(source, bucket.base_uri, settings=bucket)
+
+    listed = [each.query["prefix"] for each in proxy.requests if each.operation == "ListObjectsV2"]
+    listings = [prefix for prefix in listed if prefix.endswith("/data/")]
+    assert (report.skipped, report.copied_items, len(listings)) == (200, 0, 1)
 
 
 @pytest.mark.parametrize("prefix", ["", "u/olssont/", "u/somebody-else/"])
