@@ -1,7 +1,8 @@
 """The deployments of a site in one process: read from a `prefect.yaml`, or all flows as they are, and served.
 
 What a work pool needs besides (`pull`, `build`, `work_pool` ...) is passed over, so the file of a site that grows stays
-the same. Reading the file imports no flow and asks no server; that is what `declared` is for.
+the same. `declared` and `all_flows` import no flow and ask no server: Prefect, once it is imported, does not see a
+server that is started afterwards.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import pkgutil
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,15 +133,8 @@ def _declared(entry: Any, number: int, file: str | os.PathLike[str]) -> Declared
 
 def all_flows() -> list[Declared]:
     """Return a deployment for each flow of this package, without parameters and schedules: for people, in the UI."""
-    from prefect.flows import Flow  # noqa: PLC0415
-
-    package = importlib.import_module(_FLOWS)
-    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    return [
-        Declared(name=name, entrypoint=f"{_FLOWS}.{name}.{name}", tags=["dtool"])
-        for name in names
-        if isinstance(getattr(importlib.import_module(f"{_FLOWS}.{name}"), name, None), Flow)
-    ]
+    names = importlib.import_module(_FLOWS).NAMES
+    return [Declared(name=name, entrypoint=f"{_FLOWS}.{name}.{name}", tags=["dtool"]) for name in names]
 
 
 # --- with a server ---

@@ -27,14 +27,20 @@ def address() -> str:
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Put what goes wrong at the server into one line; a server's answer may repeat what it was sent, so not it."""
+    """Put what goes wrong at the server into one line; a server's answer may repeat what it was sent, so not it.
+
+    Where no server is named, Prefect starts one for itself, and gets as long for it as one of our own.
+    """
     import httpx
     from prefect.exceptions import PrefectException
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS as TIMEOUT
+    from prefect.settings import temporary_settings
 
     from dtool_ecs_flows.errors import EcsFlowsError
 
     try:
-        yield
+        with temporary_settings({TIMEOUT: max(TIMEOUT.value(), int(_PATIENCE))}):
+            yield
         return
     except httpx.HTTPStatusError as error:
         message = f"{error.response.status_code} {error.response.reason_phrase}"
@@ -69,7 +75,9 @@ def own(port: int) -> Iterator[str]:
         f"{_RECORDER}FLUSH_INTERVAL": "1",
         **os.environ,
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    # Without a question: at a terminal Prefect would ask which of its profiles to write the address into.
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", "127.0.0.1"]
+    command += ["--port", str(port)]
     # In a session of its own: a Ctrl-C at the terminal is for the one that serves, which still has to talk to it.
     process = subprocess.Popen(  # noqa: S603  # our own command
         command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr, start_new_session=True

@@ -37,7 +37,7 @@ def test_a_site_is_set_up_and_runs(reader: Reader, tmp_path: Path) -> None:
         reader.terminal.environment |= {**prefect, "PREFECT_WORKER_QUERY_SECONDS": "1"}
         reader.own.update(
             {
-                "prefect server start": "true",
+                "prefect --no-prompt server start": "true",
                 "http://127.0.0.1:4200/api": f"{site.url}/api",
                 "my-dataset": "measured",
                 "/data/audits": str(tmp_path / "audits"),

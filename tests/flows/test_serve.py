@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -17,13 +19,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from prefect import Flow
 
-from dtool_ecs_flows import BucketSettings, create_dataset, list_datasets
+from dtool_ecs_flows import BucketSettings, create_dataset, flows, list_datasets
 from dtool_ecs_flows.cli import main
 from tests.conformance.helpers import environment
 from tests.flows.site import ROOT, Site, ask, prefect_site, save_block
 from tests.servers.supervisor import free_ports
 
+MODULES = [*pkgutil.iter_modules(flows.__path__)]
 ARCHIVE = "dtool_ecs_flows.flows.archive.archive"
 
 
@@ -58,7 +62,9 @@ class TestWhatWouldBeServed:
         result = run("--dry-run", "--json")
 
         deployments = json.loads(result.stdout)["deployments"]
-        assert {"archive", "audit", "inventory", "publish", "retrieve"} <= {each["name"] for each in deployments}
+        modules = {module.name: importlib.import_module(f"{flows.__name__}.{module.name}") for module in MODULES}
+        there = {name for name, module in modules.items() if isinstance(getattr(module, name, None), Flow)}
+        assert {each["name"] for each in deployments} == there
         assert not any(each["parameters"] or each["schedules"] for each in deployments)
 
     def test_some_can_be_chosen(self) -> None:
@@ -256,7 +262,7 @@ def test_one_process_serves_a_site(tmp_path: Path, rclone_bucket: BucketSettings
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_with_a_server_of_its_own_nothing_else_is_needed(tmp_path: Path, rclone_bucket: BucketSettings) -> None:
-    """Blocks that were imported before there was a server are there; Ctrl-C ends both, and nothing is left running."""
+    """With a file or without; blocks of before there was a server are there; Ctrl-C ends both, and nothing is left."""
     (port,) = free_ports(1)
     home = tmp_path / "of-the-site"
     home.mkdir()
@@ -265,8 +271,8 @@ def test_with_a_server_of_its_own_nothing_else_is_needed(tmp_path: Path, rclone_
     config.touch(mode=0o600)
     config.write_text(json.dumps(environment(rclone_bucket)))
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_DATABASE_TIMEOUT": "60"}
-    patient = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240"}
-    variables = {**kept, **quiet, **patient, "HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+    hasty = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1"}  # which is less than any start takes
+    variables = {**kept, **quiet, **hasty, "HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
     site = Site(f"http://127.0.0.1:{port}", variables, tmp_path)
     site.run("dtool-ecs-flows", "blocks", "import", "--config", str(config))
     block = {"$ref": {"block_document_slug": f"ecs-bucket/{rclone_bucket.bucket}"}}
@@ -278,6 +284,12 @@ def test_with_a_server_of_its_own_nothing_else_is_needed(tmp_path: Path, rclone_
         assert ask(site, "deployments/name/inventory/mine")["parameters"] == entry["parameters"]
         with urllib.request.urlopen(site.url, timeout=60) as page:
             assert "text/html" in page.headers["Content-Type"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=240) == 0
+
+    with serving(site, "--server", "--port", str(port)) as process:
+        until(lambda: is_serving(site, process), site)
+        assert ask(site, "deployments/name/archive/archive")["schedules"] == []
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=240) == 0
 
