@@ -60,6 +60,17 @@ def parse_uri(uri: str) -> tuple[str, str]:
     return bucket, path
 
 
+def check_given(uri: str) -> str:
+    """Return a URI where one is given: an empty text, as a variable that is not set, would be the current folder.
+
+    Raises:
+        UnsafeNameError: it is empty.
+    """
+    if not uri.strip():
+        raise UnsafeNameError("an empty text names no place; the current folder is .")
+    return uri
+
+
 def is_uuid(text: str) -> bool:
     """Whether the text is a UUID in its usual form of 36 characters."""
     return _UUID.fullmatch(text) is not None

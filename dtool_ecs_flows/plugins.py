@@ -17,6 +17,7 @@ from typing import Any
 from dtoolcore.storagebroker import DiskStorageBroker
 from dtoolcore.utils import generous_parse_uri
 
+from dtool_ecs_flows import layout
 from dtool_ecs_flows.errors import NotADatasetError, PluginError
 from dtool_ecs_flows.words import unsigned
 
@@ -95,7 +96,9 @@ def broker_class(uri: str) -> Any:
     Raises:
         PluginError: the plugin for the scheme is not installed, or cannot be imported; the message says what to do.
         NotADatasetError: it is no URI, or no plugin is known for its scheme.
+        UnsafeNameError: it is empty.
     """
+    layout.check_given(uri)
     try:
         scheme = generous_parse_uri(uri).scheme
     except ValueError as error:

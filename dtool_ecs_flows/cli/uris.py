@@ -27,11 +27,12 @@ class Uri(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 
         from dtool_ecs_flows.errors import UnsafeNameError
 
         uri = str(value)
-        if not uri.lower().startswith(layout.SCHEME + "://"):
-            if self._bucket:
-                self.fail(f"{uri} is not of the form {layout.base_uri('bucket')}", param, ctx)
-            return uri
         try:
+            layout.check_given(uri)
+            if not uri.lower().startswith(layout.SCHEME + ":"):
+                if self._bucket:
+                    self.fail(f"{uri} is not of the form {layout.base_uri('bucket')}", param, ctx)
+                return uri
             bucket, uuid = layout.parse_uri(uri)
         except UnsafeNameError as error:
             self.fail(str(error), param, ctx)

@@ -33,7 +33,7 @@ class DiskDestination:
     notes: Sequence[str] = ()
 
     def __init__(self, base_uri: str, name: str, uuid: str) -> None:
-        parent = Path(generous_parse_uri(base_uri).path)
+        parent = Path(generous_parse_uri(layout.check_given(base_uri)).path)
         if not os.path.isdir(parent):  # Path's raises where the name is too long for a disk
             raise DatasetError(f"{parent} is not a folder; make it first, or correct the base URI {base_uri}")
         self.uri = str(DiskStorageBroker.generate_uri(layout.check_name(name, "dataset name"), uuid, base_uri))

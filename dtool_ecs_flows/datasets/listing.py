@@ -118,7 +118,7 @@ def _lines(
     stop: threading.Event | None,
 ) -> Iterator[_Line]:
     """Return what reads the datasets; a bucket's settings are looked up now, since active ones may be gone later."""
-    if not base_uri.startswith(layout.SCHEME + "://"):
+    if not layout.check_given(base_uri).startswith(layout.SCHEME + "://"):
         return _with_dtoolcore(base_uri, config_path, tags, stop)
     bucket, uuid = layout.parse_uri(base_uri)
     if uuid:

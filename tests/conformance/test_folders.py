@@ -198,6 +198,8 @@ def test_what_is_no_folder_of_files_is_refused(tmp_path: Path, base_uri: str) ->
         archive_folder(str(tmp_path / "missing"), base_uri)
     with pytest.raises(UnsafeNameError, match="not a folder of this machine"):
         archive_folder("ecs://elsewhere", base_uri)
+    with pytest.raises(UnsafeNameError, match="empty text"):
+        archive_folder("", base_uri)
     assert not len(list_datasets(base_uri))
 
 

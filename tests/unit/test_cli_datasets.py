@@ -211,13 +211,27 @@ class TestStatuses:
         assert result.stderr.startswith("Error: DTOOL_ECS_ENDPOINT_my-bucket")
         assert result.stderr.count("\n") == 1
 
-    def test_a_uri_that_can_be_none_is_2(self, run: Run, uri: str, command: list[str]) -> None:
+    @pytest.mark.parametrize(
+        ("bucket", "said"),
+        [("ecs://my-bucket/folder", "folder"), ("ecs:my-bucket", "is not of the form ecs://bucket")],
+    )
+    def test_a_uri_that_can_be_none_is_2(self, run: Run, uri: str, command: list[str], bucket: str, said: str) -> None:
         """As any wrong command line, with how it should be."""
-        result = run(*self.arguments(command, uri, bucket="ecs://my-bucket/folder"))
+        result = run(*self.arguments(command, uri, bucket=bucket))
 
         assert result.exit_code == 2
         assert "Usage: " in result.stderr
-        assert "folder" in result.stderr
+        assert said in result.stderr
+
+    @pytest.mark.parametrize("place", [0, -1])
+    def test_a_variable_that_is_not_set_is_2(self, run: Run, uri: str, command: list[str], place: int) -> None:
+        """`decs copy "$URI" "$FOLDER"` takes neither for the current folder."""
+        arguments = self.arguments(command, uri)[1:]
+        arguments[place] = ""
+
+        result = run(command[0], *arguments)
+
+        assert (result.exit_code, "an empty text names no place" in result.stderr) == (2, True)
 
     def test_a_store_that_does_not_answer_is_3(
         self, run: Run, machine: Machine, uri: str, command: list[str], monkeypatch: pytest.MonkeyPatch

@@ -85,6 +85,7 @@ def local_path(uri: str) -> str:
     Raises:
         UnsafeNameError: it is not one.
     """
+    layout.check_given(uri)
     try:
         parsed = generous_parse_uri(uri)
     except ValueError as error:
