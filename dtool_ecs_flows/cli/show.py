@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
+_FOLDED = 12
+"""A column that may be folded has this width at least, or that of its longest text: what is narrower, nobody reads."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 """The option of each command that reports something."""
 
@@ -41,6 +44,8 @@ def json(report: BaseModel | dict[str, Any]) -> None:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence[str] = ()) -> None:
     """Print a table; names in it come from strangers.
 
+    Where a terminal is too narrow for it, each row has its first column on a line of its own and the others below.
+
     Args:
         head: the names of its columns.
         rows: texts, one for each column.
@@ -49,17 +54,28 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence
     cells = [[visible(text) for text in row] for row in rows]
     console = terminal()
     if console is None:
-        widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
-        for row in [[name.upper() for name in head], *cells]:
-            click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        for line in _aligned([[name.upper() for name in head], *cells]):
+            click.echo(line)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    least = [width if name in whole else min(width, _FOLDED) for name, width in zip(head, widths, strict=True)]
+    if sum(least) + 3 * len(least) > console.width:
+        for row, line in zip([head, *cells], _aligned([row[1:] for row in [head, *cells]]), strict=True):
+            click.echo(f"{row[0]}\n  {line}")
         return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in head:
-        drawn.add_column(name, no_wrap=name in whole, overflow="fold")
+    for name, width in zip(head, least, strict=True):
+        drawn.add_column(name, no_wrap=name in whole, overflow="fold", min_width=width)
     for row in cells:
         drawn.add_row(*(Text(text) for text in row))
     console.print(drawn)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, its columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -155,3 +155,14 @@ def test_a_terminal_gets_colours_and_is_not_overrun(machine: Machine, tmp_path: 
     assert "\x1b[1;31mfailed" in diagnosis
     assert Path(uri).name not in listing  # folded
     assert dtoolcore.DataSet.from_uri(uri).uuid in listing
+
+
+def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
+    """Where a table does not fit, each name has a line of its own, and nothing is cut or folded."""
+    uri = disk_dataset(tmp_path / "in", {"a": b"1"}, name="penguins-of-the-palmer-archipelago")
+
+    shown = at_a_terminal("ls", str(tmp_path / "in"), columns=80).splitlines()
+
+    assert shown[2] == "penguins-of-the-palmer-archipelago"
+    assert shown[3].split()[:2] == [dtoolcore.DataSet.from_uri(uri).uuid, "frozen"]
+    assert max(map(len, shown[:4])) < 80
