@@ -14,7 +14,7 @@ from dtool_ecs_flows import (
     Progress,
 )
 from dtool_ecs_flows.datasets.audit.spread import share_of
-from dtool_ecs_flows.errors import SettingsError, StoppedError
+from dtool_ecs_flows.errors import EcsFlowsError, SettingsError, StoppedError
 from tests.conformance.auditing import FILES, TABLE, TOTAL, audit, days_pass, fill, quiet_slice, read, uuids
 from tests.conformance.helpers import changed
 from tests.independent import Raw, bucket_dataset
@@ -168,6 +168,14 @@ def test_a_history_in_the_bucket_is_refused(rclone_bucket: BucketSettings, tmp_p
     for numbers in ({"slices": 0}, {"slices": 3, "slice_number": 4}, {"part": 3, "parts": 2}, {"catch_up": -1}):
         with pytest.raises(SettingsError):
             audit(rclone_bucket, tmp_path / "history", **numbers)
+
+
+def test_a_history_that_cannot_be_written_is_named(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Here a file is in its place; a full disk is told in the same way."""
+    (tmp_path / "audits").write_text("a list of audits\n")
+
+    with pytest.raises(EcsFlowsError, match=rf"the history in {tmp_path}/audits.* cannot be written: Not a directory"):
+        audit(rclone_bucket, tmp_path / "audits")
 
 
 def test_a_broken_file_in_the_history_is_passed_over(

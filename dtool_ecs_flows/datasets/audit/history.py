@@ -14,7 +14,8 @@ import logging
 import os
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ValidationError
 
 from dtool_ecs_flows import layout
-from dtool_ecs_flows.errors import SettingsError
+from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
 from dtool_ecs_flows.models import AuditReport, DatasetAudit
 
 logger = logging.getLogger(__name__)
@@ -119,13 +120,15 @@ def open_history(place: Place, base_uri: str) -> History:
     if not root.parent.is_dir():  # a disk that is not mounted, or a slip of the pen
         raise SettingsError(f"there is no folder {root.parent} to keep the history {root.name!r} in")
     folder = root / bucket
-    for needed in (folder / "datasets", folder / "runs"):
-        needed.mkdir(parents=True, exist_ok=True)
+    with _told(folder):
+        for needed in (folder / "datasets", folder / "runs"):
+            needed.mkdir(parents=True, exist_ok=True)
     return History(folder)
 
 
 def _write_new(folder: Path, at: float, content: BaseModel) -> None:
-    folder.mkdir(exist_ok=True)
+    with _told(folder):
+        folder.mkdir(exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06d}Z"  # sorts by time
     _write(folder / f"{stamp}-{uuid4().hex[:8]}.json", content.model_dump_json(indent=1))
 
@@ -135,19 +138,32 @@ def _write(file: Path, text: str) -> None:
 
     Raises:
         FileExistsError: there is one of this name.
+        EcsFlowsError: the disk is full, or the folder may not be written to.
     """
-    handle, unfinished = tempfile.mkstemp(prefix=".", suffix=".part", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as output:
-            output.write(text)
-            output.flush()
-            os.fsync(output.fileno())
+    with _told(file.parent):
+        handle, unfinished = tempfile.mkstemp(prefix=".", suffix=".part", dir=file.parent)
         try:
-            os.link(unfinished, file)  # unlike a renaming, it never replaces what another worker has written
-        except FileExistsError:
-            raise
-        except OSError:  # some network file systems have no links
-            os.rename(unfinished, file)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(unfinished)
+            with os.fdopen(handle, "w", encoding="utf-8") as output:
+                output.write(text)
+                output.flush()
+                os.fsync(output.fileno())
+            try:
+                os.link(unfinished, file)  # unlike a renaming, it never replaces what another worker has written
+            except FileExistsError:
+                raise
+            except OSError:  # some network file systems have no links
+                os.rename(unfinished, file)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say of which folder it is that a disk is full, or that nothing may be written."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise EcsFlowsError(f"the history in {folder} cannot be written: {error.strerror}") from None
