@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from dtool_ecs_flows.artifacts.drawing import code, literal, markdown_table, unbroken
@@ -23,8 +24,12 @@ def run_headline(report: RunReport) -> str:
         told.append(f"{len(there):,} already there")
     if left_out := report.having("left out"):
         told.append(f"{len(left_out):,} left out")
-    if removed := [dataset for dataset in report.datasets if dataset.local_copy == "removed"]:
-        told.append(f"{plural(len(removed), 'local copy').replace('copys', 'copies')} removed")
+    copies = Counter(dataset.local_copy for dataset in report.datasets)
+    told += [
+        f"{plural(copies[done], 'local copy').replace('copys', 'copies')} {done}"
+        for done in ("removed", "kept")
+        if copies[done]
+    ]
     if failed := report.having("failed"):
         told.append(f"{len(failed):,} failed")
     return f"{plural(len(report.datasets), 'dataset')}: {', '.join(told) or 'nothing to do'}"

@@ -63,7 +63,7 @@ def _told(report: CopyReport) -> list[str]:
         how = (
             "each byte hashed" if report.verified == "content" else "by the server: sizes and checksums agree, not read"
         )
-        skipped = f"; {report.skipped:,} were there" if report.skipped else ""
+        skipped = f"; {report.skipped:,} {'was' if report.skipped == 1 else 'were'} there" if report.skipped else ""
         lines.append(
             f"{plural(report.copied_items, 'item')} copied, {human_bytes(report.copied_bytes)}, {how}{skipped}"
         )

@@ -22,6 +22,8 @@ from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import heed
 from dtool_ecs_flows.transfer import Transfer
 
+_THEN = "but nothing is frozen: delete_dataset removes what is there, and the same call makes another dataset"
+
 
 @contextmanager
 def new_dataset(
@@ -171,7 +173,7 @@ def create_dataset(
         def put(item: Item) -> str:
             return writer._put_file(chosen[item.relpath], item.relpath)
 
-        for _ in each_item(writer._transfer, planned, put, progress, writer.uri):
+        for _ in each_item(writer._transfer, planned, put, progress, writer.uri, then=_THEN):
             pass
         for relpath, values in (item_metadata or {}).items():
             for key, value in values.items():

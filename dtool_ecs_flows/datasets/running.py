@@ -64,11 +64,13 @@ def each_item(
     where: str,
     *,
     skipped: Callable[[R], bool] = lambda _: False,
+    then: str = "the same call again does the rest",
 ) -> Iterator[tuple[Item, R]]:
     """Do something with every item, many at once, and yield each with its result as it is done.
 
     An item that is corrupt or cannot be read does not keep the others from being done; what concerns all items
-    alike (the store, the settings, a stop) ends it at once. `skipped` says of a result that nothing had to be moved.
+    alike (the store, the settings, a stop) ends it at once. `skipped` says of a result that nothing had to be moved,
+    `then` what is to be done about the items that failed.
 
     Raises:
         TransferError: at the end, naming the items that failed.
@@ -96,8 +98,7 @@ def each_item(
         named = "; ".join(str(error) for _, error in failures[:3])
         more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
         raise TransferError(
-            f"{len(failures)} of {len(jobs)} items failed for {where}: {named}{more}; "
-            "the others are done, the same call again does the rest",
+            f"{len(failures)} of {len(jobs)} items failed for {where}: {named}{more}; the others are done, {then}",
             failures,
         )
 

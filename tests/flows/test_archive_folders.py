@@ -117,7 +117,7 @@ def test_local_copies_go_once_the_bucket_was_read_back(block: EcsBucket, instrum
 
 
 def test_datasets_are_removed_too_but_never_what_is_not_archived(
-    block: EcsBucket, make: MakeDataset, source: str
+    block: EcsBucket, make: MakeDataset, source: str, api: PrefectApi
 ) -> None:
     """Of two datasets the one with a note beside its data stays, and the run says why without failing."""
     made = [make("apples"), make("pears")]
@@ -129,6 +129,7 @@ def test_datasets_are_removed_too_but_never_what_is_not_archived(
         ("copied", "kept"),
     ]
     assert "note.txt" in report.datasets[1].message
+    assert "1 local copy removed, 1 local copy kept" in api.artifact(f"archive-{block.bucket}")["description"]
     assert [folder.exists() for folder in folders] == [False, True]
 
 
@@ -203,6 +204,9 @@ def test_what_cannot_be_meant_is_refused_at_once(block: EcsBucket, instrument: P
         archive(str(instrument), block, ArchiveOptions(source_holds="plain folders", tags=["raw"]))
     with pytest.raises(UnsafeNameError, match="not a folder of this machine"):
         archive(block.base_uri, block, ArchiveOptions(afterwards="remove the local copy"))
+    for options in (PLAIN, ArchiveOptions()):  # as where a deployment has a variable that is not set
+        with pytest.raises(UnsafeNameError, match="an empty text names no place"):
+            archive("", block, options)
 
 
 def test_without_a_marker_what_changed_lately_waits(block: EcsBucket, instrument: Path) -> None:
