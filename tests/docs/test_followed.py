@@ -54,7 +54,7 @@ def test_pages_are_followed(page: Path, reader: Reader, prefect_server: str) -> 
 @pytest.mark.slow
 def test_the_tutorial_is_followed(reader: Reader, prefect_server: str) -> None:
     """Who has never seen any of it has an archive, finds the damage and has the files back, as the page shows it."""
-    reader.own["prefect server start"] = "true"  # one runs already
+    reader.own["prefect --no-prompt server start"] = "true"  # one runs already
     reader.own["http://127.0.0.1:4200/api"] = prefect_server
     reader.follow(TUTORIAL)
     assert not (reader.folder / "first-archive").exists()
@@ -68,7 +68,7 @@ def test_dtool_commands_run(page: Path, reader: Reader) -> None:
     reader.terminal.environment["PATH"] = f"{environment('dtool-3.27', with_package=True)}:/usr/bin:/bin"
     reader.follow(page, is_of_dtool)
     if page == README:
-        assert [path.name for path in reader.folder.glob("restored/*/data/*")] == ["energies.csv"]
+        assert [path.name for path in reader.folder.glob("back/*/data/*")] == ["energies.csv"]
 
 
 @each_page
