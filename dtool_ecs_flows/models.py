@@ -387,6 +387,11 @@ class AuditReport(Report):
         """The datasets with which something is wrong."""
         return tuple(dataset for dataset in self.datasets if dataset.damage)
 
+    @property
+    def still_damaged(self) -> tuple[DatasetAudit, ...]:
+        """The datasets that were damaged when they were read last, and of which this run found no more."""
+        return tuple(dataset for dataset in self.datasets if dataset.last_read_ok is False and not dataset.damage)
+
     def having(self, *kinds: FindingKind) -> tuple[DatasetAudit, ...]:
         """Return the datasets with a finding of one of these kinds."""
         return tuple(dataset for dataset in self.datasets if dataset.has(*kinds))

@@ -13,6 +13,7 @@ def audit_headline(report: AuditReport) -> str:
     told = [f"{len(read):,} read in full ({human_bytes(sum(dataset.bytes_read for dataset in read))})"]
     for word, found in (
         ("damaged", report.damaged),
+        ("damaged when read last", report.still_damaged),
         ("not verified", report.having("not verified")),
         ("stale proto", report.having("stale proto dataset")),
         ("orphan registration", report.having("orphan registration")),
@@ -49,6 +50,10 @@ def audit_markdown(report: AuditReport) -> str:
         ]
         if rows:
             parts += [f"## {title}", markdown_table(("Dataset", "URI", "Finding", "Where", "What"), rows), advice]
+    if known := report.still_damaged:
+        rows = [[_audit_name(each), code(each.uri), human_time(each.last_read)] for each in known]
+        advice = "What it was, the report of that day tells. Whether it still is, the next reading does."
+        parts += ["## Damaged when read last", markdown_table(("Dataset", "URI", "Read (UTC)"), rows), advice]
     if read := [dataset for dataset in report.due if dataset.content_read]:
         rows = [
             [

@@ -108,7 +108,7 @@ def _status(report: AuditReport) -> int:
 
 
 def _print(report: AuditReport) -> None:
-    from dtool_ecs_flows.words import human_bytes, plural
+    from dtool_ecs_flows.words import human_bytes, human_time, plural
 
     found = [(dataset, finding) for dataset in report.datasets for finding in dataset.findings]
     if found:
@@ -120,3 +120,5 @@ def _print(report: AuditReport) -> None:
         f"{report.base_uri}: {plural(len(report.datasets), 'dataset')} looked at, {len(read):,} read in full ({size}), "
         + ("no finding" if not found else plural(len(found), "finding"))
     )
+    for each in report.still_damaged:
+        click.echo(f"{each.uri} was damaged when it was read last, at {human_time(each.last_read)} UTC")

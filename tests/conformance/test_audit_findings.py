@@ -16,6 +16,7 @@ from dtool_ecs_flows import (
     delete_dataset,
     verify_dataset,
 )
+from dtool_ecs_flows.artifacts import audit_headline, audit_markdown
 from dtool_ecs_flows.datasets.audit import look
 from dtool_ecs_flows.datasets.audit.spread import share_of
 from dtool_ecs_flows.errors import CredentialsError, NotADatasetError
@@ -59,6 +60,25 @@ def test_damage_of_every_kind_is_told_apart(bucket: BucketSettings, history: Pat
     assert not report.ok
     assert sorted(read(report)) == (sorted([good, corrupt, missing, extra]) if is_read else [])
     assert AuditReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_damage_is_told_of_on_the_next_days_too(rclone_bucket: BucketSettings, history: Path) -> None:
+    """Who did not look on the day that it was found learns of it all the same, until the dataset is read and well."""
+    raw = Raw(rclone_bucket)
+    bad, good = [bucket_dataset(raw, FILES, uuid=uuid) for uuid in uuids(2)]
+    key = f"{bad}/{TABLE}"
+    body = raw.get(key)
+    raw.replace(key, body[::-1])
+    assert [each.uuid for each in audit(rclone_bucket, history).damaged] == [bad]
+
+    next_day = audit(rclone_bucket, history, slices=99, slice_number=quiet_slice([bad, good]))
+    raw.replace(key, body)
+    read_again = audit(rclone_bucket, history)
+
+    assert [each.uuid for each in next_day.still_damaged] == [bad]
+    assert "1 damaged when read last" in audit_headline(next_day)
+    assert f"{bad}` |" in audit_markdown(next_day)
+    assert (read_again.still_damaged, read_again.ok) == ((), True)
 
 
 def test_large_datasets_are_looked_at_as_well_as_small_ones(
