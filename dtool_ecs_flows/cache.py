@@ -8,6 +8,7 @@ may end at any moment.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -22,7 +23,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from dtool_ecs_flows import documents, layout
-from dtool_ecs_flows.errors import CorruptItemError, StoppedError
+from dtool_ecs_flows.errors import CorruptItemError, StoppedError, StoreError
 from dtool_ecs_flows.items import ItemSource, receive, stored_items
 from dtool_ecs_flows.models import Item
 from dtool_ecs_flows.store import heed
@@ -70,6 +71,7 @@ class ItemCache:
         Raises:
             KeyError: the manifest has no such item.
             CorruptItemError: its bytes are not what the manifest says, even when fetched again.
+            StoreError: the store cannot be reached, or the disk is full.
         """
         item = self._items[identifier]
         fetched = self._follow(self._places[identifier])
@@ -90,9 +92,14 @@ class ItemCache:
                 else:
                     self._large(item, file)
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreError(
+                    f"the disk of the cache {self._folder} is full: item {item.relpath!r} has {item.size} bytes; "
+                    "make room, or set DTOOL_CACHE_DIRECTORY"
+                ) from None
             raise
 
     def _create(self, path: str) -> BinaryIO:

@@ -14,7 +14,7 @@ from typing import Any
 import dtoolcore
 import pytest
 
-from dtool_ecs_flows.errors import CorruptItemError
+from dtool_ecs_flows.errors import CorruptItemError, StoreError
 from dtool_ecs_flows.settings import BucketSettings, active
 from dtool_ecs_flows.store import failures
 from tests.conformance.helpers import Files, changed, environment
@@ -52,6 +52,18 @@ class TestCache:
             dataset.item_content_abspath(identifier("folder/table.tar.gz"))
         assert time.monotonic() - began < 60 < failures.BUDGET
         assert not [path for path in Path(dtoolcore.utils.DEFAULT_CACHE_PATH).rglob("*") if path.is_file()]
+
+    def test_a_disk_that_is_full_is_named(
+        self, base_uri: str, files: Files, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With the setting that takes the cache elsewhere; nothing stays of the item."""
+        monkeypatch.setenv("DTOOL_CACHE_DIRECTORY", str(small_disk / "cache"))
+        with dtoolcore.DataSetCreator("penguins", base_uri) as creator:
+            creator.put_item(files(bytes(9 * 1024**2)), "large")
+
+        with pytest.raises(StoreError, match=rf"cache {small_disk}/cache/.* is full.*DTOOL_CACHE_DIRECTORY"):
+            dtoolcore.DataSet.from_uri(creator.uri).item_content_abspath(identifier("large"))
+        assert not [path for path in small_disk.rglob("*") if path.is_file()]
 
     def test_an_item_that_is_not_there_is_a_key_error(self, dataset: Any) -> None:
         """As from other brokers."""
