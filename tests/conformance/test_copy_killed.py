@@ -79,9 +79,7 @@ def finished(source: str, settings: BucketSettings, proxy: Proxy, chance: random
             time.sleep(chance.random() / 50)  # not always as a request begins
             process.kill()
             process.join()
-    # What it had asked for is done before the next one looks: the store does not know that nobody waits for the answer.
-    for thread in list(proxy._connections.values()):
-        thread.join(60)
+    proxy.settle()  # before the next one looks
     assert process.exitcode in (0, -signal.SIGKILL)
     return process.exitcode == 0
 

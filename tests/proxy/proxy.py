@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -75,12 +75,27 @@ class Proxy:
 
     @contextmanager
     def down(self) -> Iterator[None]:
-        """Refuse connections for as long as the block lasts."""
+        """Refuse connections for as long as the block lasts; the port stays taken, so nobody else answers there."""
         self._close()
+        listener = self._bound()
         try:
             yield
         finally:
-            self._listen()
+            self._listen(listener)
+
+    def settle(self) -> None:
+        """Wait until all is done that clients which are gone had asked for: one that was killed does not wait itself.
+
+        Their connections may not be taken yet. One of our own is taken after them, and ended when we say nothing on it.
+        """
+        with socket.create_connection(("127.0.0.1", self._port), timeout=60) as own:
+            own.shutdown(socket.SHUT_WR)
+            with suppress(OSError):
+                own.recv(1)
+        with self._lock:
+            connections = dict(self._connections)
+        for thread in connections.values():
+            thread.join(timeout=60)
 
     # --- the log ---
 
@@ -149,30 +164,36 @@ class Proxy:
 
     def start(self) -> None:
         """Listen from now on."""
-        self._listen()
+        self._listen(self._bound())
 
     def stop(self) -> None:
         """Close every connection and end every thread."""
         self.stopped.set()
         self._close()
 
-    def _listen(self) -> None:
-        self._listener = self._bound()
-        self._port = self._listener.getsockname()[1]
+    def _listen(self, listener: socket.socket) -> None:
+        listener.listen(512)
+        self._listener = listener
+        self._port = listener.getsockname()[1]
         self.endpoint = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
         self._thread = threading.Thread(target=self._accept, args=(self._listener,), name="proxy", daemon=True)
         self._thread.start()
 
     def _bound(self) -> socket.socket:
-        """Listen where it has listened before; for a moment somebody's outgoing connection may have that port."""
+        """Take the port that it has listened on before; for a moment somebody's outgoing connection may have it."""
         until = time.monotonic() + 60
         while True:
+            bound = socket.socket()
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                return socket.create_server(("127.0.0.1", self._port), backlog=512)
+                bound.bind(("127.0.0.1", self._port))
             except OSError:
+                bound.close()
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)
+            else:
+                return bound
 
     def _close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for clients
