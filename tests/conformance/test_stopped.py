@@ -17,7 +17,7 @@ from tests.independent import MIB, disk_dataset, everything, noise
 from tests.proxy import Answer, proxied
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.timeout(60)  # a third of the time for which a request is tried again
+pytestmark = pytest.mark.timeout(150)  # less than the time for which a request is tried again
 
 LAST = [("*/README.yml", 1), ("*/manifest.json", 1), ("*/dtool", 2)]
 """The requests after the last item, and which of those to the key."""
@@ -63,17 +63,17 @@ def test_a_stop_is_heard_after_the_last_item(
 def test_a_stop_is_heard_in_the_middle_of_a_slow_download(
     rclone: S3Server, rclone_bucket: BucketSettings, tmp_path: Path, *, name: str, size: int
 ) -> None:
-    """The rest of an answer that comes over a slow network is not waited for, and no part of a file stays."""
+    """Most of an answer that comes over a slow network is not waited for, and no part of a file stays."""
     source, stop, out = disk_dataset(tmp_path / "in", {"file": noise(size)}), threading.Event(), tmp_path / "out"
     out.mkdir()
     uri = copy_dataset(source, rclone_bucket.base_uri, settings=rclone_bucket).uri
-    asked: list[float] = []
+
+    def passed() -> int:
+        return sum(request.passed for request in proxy.seen("GetObject", key="*/data/*"))
 
     def ask() -> None:
-        while not proxy.seen("GetObject", key="*/data/*"):
+        while passed() < 100_000:
             time.sleep(0.05)
-        time.sleep(1)
-        asked.append(time.monotonic())
         stop.set()
 
     with proxied(rclone) as proxy:
@@ -88,7 +88,7 @@ def test_a_stop_is_heard_in_the_middle_of_a_slow_download(
         asking.start()
         with pytest.raises(StoppedError):
             operations[name]()
-        assert time.monotonic() - asked[0] < 5
+        assert passed() < size / 2
         asking.join()
 
     assert [path for path in out.rglob("*") if path.name == "file" or path.name.startswith("part-")] == []

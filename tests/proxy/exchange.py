@@ -89,6 +89,7 @@ class Connection:
         for data in _shaped(body, most, change):
             for piece in [data[at : at + step] for at in range(0, len(data), step)] if pause else [data]:
                 self.client.write(piece)
+                self.request.passed += len(piece)
                 self.wait(pause)
         if head.headers.get("connection", "").lower() == "close":
             self._open = False

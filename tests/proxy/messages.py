@@ -37,6 +37,7 @@ class Request:
     key: str = field(init=False)
     operation: str = field(init=False)  # "PutObject", "UploadPart" …; the method where it is none of those known
     status: int = 0  # of its answer; 0 as long as there is none
+    passed: int = 0  # bytes of the answer's body that were passed on, with what frames them
     fault: str = ""  # what the proxy did to it, in words
     body: bytes = b""  # where the proxy keeps bodies
 
