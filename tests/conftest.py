@@ -31,6 +31,10 @@ os.environ |= {
     "PREFECT_HOME": _PREFECT_HOME,
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # on a busy machine the first start passes the default
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # and its services wait for each other's writes
+    # Task runs are written in one transaction after the other: of two writers one may wait for the other for long, and
+    # who waits for the last task run would miss one before it.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "10000",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }

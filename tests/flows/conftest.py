@@ -62,7 +62,7 @@ class PrefectApi:
     def events(self, name: str, resource: str) -> list[dict[str, Any]]:
         """Return the events of a name about a resource, when the first is on record: that takes a while."""
         wanted = {"event": {"name": [name]}, "resource": {"id": [resource]}}
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         with get_client(sync_client=True) as client:
             while True:
                 answer = client.request("POST", "/events/filter", json={"filter": wanted}).json()
