@@ -205,9 +205,10 @@ def test_waiting_ends_in_time_and_says_what_is_there(block: EcsBucket, make: Mak
         waiting(f"ecs://another/{uuid4()}", block)
 
 
-def test_a_cancelled_run_does_not_wait_any_longer(block: EcsBucket) -> None:
+def test_a_cancelled_run_does_not_wait_any_longer(rclone: S3Server, rclone_bucket: BucketSettings) -> None:
     """The task ends soon, long before its next look."""
     states: list[State[Any]] = []
+    looked = threading.Event()
 
     def watch(future: PrefectFuture[DatasetInfo]) -> None:
         future.wait()
@@ -219,11 +220,15 @@ def test_a_cancelled_run_does_not_wait_any_longer(block: EcsBucket) -> None:
             future = our.wait_for_dataset.submit("never", bucket.base_uri, poll_seconds=3600, buckets=bucket)
             watchers.append(threading.Thread(target=watch, args=[future]))
             watchers[0].start()
+            assert looked.wait(60)
             raise KeyboardInterrupt
 
     watchers: list[threading.Thread] = []
-    with pytest.raises(KeyboardInterrupt):
-        theirs(block)
+    with proxied(rclone) as proxy:
+        proxy.on("List*").call(lambda _: looked.set())
+        block = block_of(rclone_bucket, endpoint=proxy.endpoint)
+        with pytest.raises(KeyboardInterrupt):
+            theirs(block)
     watchers[0].join(timeout=60)
     (state,) = states
     assert isinstance(state.result(raise_on_failure=False), StoppedError)

@@ -206,15 +206,17 @@ def test_what_failed_does_not_stay_in_memory(transfer: Transfer) -> None:
 def test_what_concerns_all_items_ends_it_at_once(transfer: Transfer, error: Exception) -> None:
     """No use in trying a million times what cannot work; of a store's error it is told at which item it came."""
     begun: list[int] = []
+    ended = threading.Event()
 
     def work(item: Item) -> None:
         begun.append(item.size)
         if item.size == 30:
             raise error
-        time.sleep(0.02)
+        assert ended.wait(60)
 
     with pytest.raises(type(error)) as caught:
         run(transfer, work)
+    ended.set()
 
     assert str(error) in str(caught.value)
     assert ("'item 30' of ecs://b/u" in str(caught.value)) == isinstance(error, StoreError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,14 @@ from dtool_ecs_flows.transfer import Transfer
 
 
 @pytest.fixture
-def gone() -> Store:
-    """A bucket whose server has answered before, and is down now."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    store = Store(
-        BucketSettings(bucket="b", endpoint=f"http://127.0.0.1:{port}", access_key_id="a", secret_access_key="s")
-    )
-    store._succeeded = True
-    return store
+def gone() -> Iterator[Store]:
+    """A bucket whose server has answered before, and is down now; nobody else gets its port meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        store = Store(BucketSettings(bucket="b", endpoint=endpoint, access_key_id="a", secret_access_key="s"))
+        store._succeeded = True
+        yield store
 
 
 def test_a_stop_is_heard_while_a_store_is_down(gone: Store) -> None:
