@@ -47,8 +47,11 @@ LEAST = 9  # rounds, though the machine be slow
 
 
 def held() -> dict[str, Any]:
-    """What this process holds."""
+    """What this process holds, once the threads have ended that read ahead for datasets that were let go."""
     gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "dtool-ecs-ahead":
+            thread.join(60)
     files = [_target(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
     resident = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {

@@ -23,7 +23,7 @@ from tests.proxy.faults import Rule
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 30.0
+SECONDS = 60.0
 """That a wrong setting may take to show, on a busy machine; a request is tried again for 8, if it never succeeded."""
 
 

@@ -155,7 +155,7 @@ def test_a_dataset_can_be_published_for_a_time(dtool: Dtool, frozen: str, shared
 
 def test_what_was_published_for_a_time_opens_over_http(dtool: Dtool, frozen: str, shared: BucketSettings) -> None:
     """dtool-http 0.5.2 opens a signed URL; that of dtool 3.27 appends to it, behind the signature, and is refused."""
-    dtool.configure(shared, DTOOL_ECS_PUBLISH_EXPIRY="60")
+    dtool.configure(shared, DTOOL_ECS_PUBLISH_EXPIRY="600")
     (url,) = dtool("publish", "-q", frozen).lines
     newer = environment("dtool-http-0.5.2") / "dtool"
 
