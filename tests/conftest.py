@@ -17,6 +17,7 @@ from pathlib import Path
 import dtoolcore.utils
 import hypothesis
 import pytest
+import stamina
 
 from dtool_ecs_flows.settings import BucketSettings
 from tests.proxy import CountingProxy, Proxy, StrictEcs, counting_proxy, proxied
@@ -157,11 +158,17 @@ def prefect_server() -> Iterator[str]:
 
     One for the session: Prefect's threads that send events stay with the first that they met.
     """
+    import httpx
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
-    # The first start on a fresh machine compiles and migrates: it can take far longer than the default.
-    with prefect_test_harness(server_startup_timeout=180):
+    with ExitStack() as stack:
+        # The harness gives up where its server takes five seconds for the first answer, as on a busy machine it may,
+        # and where somebody was given its port before it listens.
+        for attempt in stamina.retry_context(on=(httpx.TransportError, RuntimeError), attempts=3, timeout=None):
+            with attempt:
+                # The first start on a fresh machine compiles and migrates: it can take far longer than the default.
+                stack.enter_context(prefect_test_harness(server_startup_timeout=180))
         yield str(PREFECT_API_URL.value())
 
 
