@@ -114,9 +114,14 @@ def prefect_site(
         "COLUMNS": "200",
     }
     site = Site(url, environment, folder)
-    # The UI calls the port that the variable says, whatever --port says.
-    listens = {"PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
-    with site.running(*command, environment={**settings, **listens}) as log:
+    own = {
+        # The UI calls the port that the variable says, whatever --port says.
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        # Schedules are kept and begin nothing: tests that run at two in the morning would meet the nightly archive.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    }
+    with site.running(*command, environment={**settings, **own}) as log:
         deadline = time.monotonic() + SECONDS
         while not _healthy(url):
             assert time.monotonic() < deadline, log.read_text()
