@@ -13,7 +13,7 @@ from dtool_ecs_flows.errors import CorruptItemError, FrozenDatasetError
 from tests.conformance.helpers import Files, content, proto_dataset
 from tests.independent import MIB, Raw, identifier, noise
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("configured")]
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 # --- frozen meanwhile ---

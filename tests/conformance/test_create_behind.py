@@ -161,7 +161,6 @@ def test_a_file_that_changes_while_it_is_read_is_told_by_its_own_put(
     assert dataset.report.bytes == 6
 
 
-@pytest.mark.timeout(100)
 def test_small_items_do_not_wait_for_the_memory_of_a_large_one(rclone_bucket: BucketSettings, tmp_path: Path) -> None:
     """Its parts, which are to give the memory back, may be next in the same threads: both would wait for ever."""
     with new_dataset("figs", rclone_bucket.base_uri, settings=rclone_bucket) as dataset:

@@ -42,7 +42,7 @@ from tests.proxy import Answer, Proxy, Request
 from tests.servers import S3Server
 from tests.small_parts import LARGE, run_in_small_parts, small_parts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CONTENTS = {"large": LARGE, "a": noise(100, 1), "deep/b": noise(2000, 2), "empty": b""}
 SMALL = {"a": noise(100, 1), "b": noise(2000, 2), "empty": b""}

@@ -26,7 +26,7 @@ from tests.hostile import ESCAPES, FORGED, TEXTS, assert_harmless, refused_or_do
 from tests.independent import Raw, bucket_dataset, files_below, identifier, md5
 from tests.servers import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("impatient")]
 
 few = settings(max_examples=6, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 

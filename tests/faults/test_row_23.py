@@ -16,7 +16,7 @@ from tests.flows.cancelling import SOON, LargeCopy, large_copy
 from tests.flows.site import ROOT, Site, ask, prefect_site
 from tests.servers import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.independent import MIB, Raw, everything
 from tests.proxy import Answer, Request, proxied
 from tests.servers import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 def test_row_25_a_bucket_that_keeps_old_versions(site: Site, tmp_path: Path) -> None:

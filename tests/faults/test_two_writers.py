@@ -28,7 +28,7 @@ from tests.proxy import Proxy, Request, proxied
 from tests.servers import S3Server
 from tests.small_parts import LARGE, small_parts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CONTENTS = {"large": LARGE, **{f"item {number}": noise(1000 + number, number) for number in range(4)}}
 

@@ -44,7 +44,7 @@ from tests.flows.conftest import MakeDataset, PrefectApi, block_of
 from tests.proxy import Proxy, proxied
 from tests.servers import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECRET = f"s3cr3t{uuid.uuid4().hex}"
 SIGNATURE = "X-Amz-Signature"

@@ -12,7 +12,7 @@ from tests.memory.simulated import ADMIN, UUID
 from tests.memory.sink import sink
 from tests.memory.test_memory import MB, peak_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 GIB = 1024**3
 IDENTIFIER = hashlib.sha1(b"a").hexdigest()

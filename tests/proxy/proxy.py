@@ -212,10 +212,14 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            if self._tls:  # the first read shakes hands, in a thread of its own
-                client = self._tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+            try:
+                if self._tls:  # the first read shakes hands, in a thread of its own
+                    client = self._tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+                connection = Connection(self, Stream(client))
+            except OSError:  # it has hung up before it was taken
+                client.close()
+                continue
             self.connected += 1
-            connection = Connection(self, Stream(client))
             thread = threading.Thread(target=self._serve, args=(connection,), name="proxy-connection", daemon=True)
             with self._lock:
                 self._connections[connection] = thread
