@@ -78,9 +78,11 @@ class Proxy:
         """Refuse connections for as long as the block lasts; the port stays taken, so nobody else answers there."""
         self._close()
         listener = self._bound()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         try:
             yield
         finally:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # beside connections that have just ended
             self._listen(listener)
 
     def settle(self) -> None:

@@ -254,11 +254,25 @@ class TestFaults:
         put("more skewed")
 
     def test_a_server_is_down_for_a_while(self, put: Any, proxy: Proxy) -> None:
-        """Connections are refused, then it is there again, at the same place."""
+        """Connections are refused, then it is there again, at the same place, which nobody else gets meanwhile."""
+        place = "127.0.0.1", urlsplit(proxy.endpoint).port or 0
         put()
-        with proxy.down(), pytest.raises(boto.EndpointConnectionError):
-            put()
+        with proxy.down():
+            with pytest.raises(boto.EndpointConnectionError):
+                put()
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(place)
         put()
+
+    def test_what_a_client_had_asked_for_that_is_gone_is_waited_for(self, proxy: Proxy) -> None:
+        """A process that was killed leaves requests which the store has not heard of yet."""
+        proxy.on().delay(0.3)
+        for number in range(20):
+            with socket.create_connection(("127.0.0.1", urlsplit(proxy.endpoint).port or 0)) as client:
+                client.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        proxy.settle()
+        assert {request.target for request in proxy.requests} == {f"/{number}" for number in range(20)}
+        assert all(request.status for request in proxy.requests)
 
     def test_anything_can_be_called_in_between(self, put: Any, there: Any, proxy: Proxy) -> None:
         """A function that waits does not hold up other connections; it may answer, too."""
