@@ -1,100 +1,12 @@
-"""The frozen records that travel between the rooms.
-
-`Item` is a slim dataclass because a dataset may have a million; the reports are pydantic models because people and
-Prefect read them as JSON (`report.model_dump_json()`). Sizes are bytes, times are UTC epoch seconds.
-"""
+"""What the operations return: pydantic models, which people and Prefect read as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, computed_field, model_validator
 
 from dtool_ecs_flows.words import visible
-
-__all__ = [
-    "AuditReport",
-    "CopyReport",
-    "CreateReport",
-    "DatasetAudit",
-    "DatasetInfo",
-    "DatasetList",
-    "DeleteReport",
-    "Finding",
-    "FindingKind",
-    "Item",
-    "ItemsReport",
-    "Progress",
-    "ProgressCallback",
-    "RemoveReport",
-    "ShardReport",
-    "ShareReport",
-    "Verified",
-    "VerifyReport",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One file of a dataset, as its manifest tells of it."""
-
-    identifier: str
-    """sha1 hex digest of the relpath in UTF-8."""
-    relpath: str
-    """Unix-like path inside the dataset, also called handle."""
-    size: int
-    """Bytes."""
-    hash: str
-    """Hex digest of the content by the manifest's hash function; empty while not known."""
-    utc_timestamp: float
-    """Time of last change, UTC epoch seconds."""
-
-    def with_hash(self, digest: str) -> Item:
-        """Return the item with this hash: itself where it has it, so that a million are not held twice."""
-        return self if self.hash == digest else replace(self, hash=digest)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an operation has come. Counts include what was skipped because it was there."""
-
-    items_done: int
-    items: int
-    bytes_done: int
-    """Bytes of the items that are done, and of the parts that are done of large ones."""
-    bytes: int
-    relpath: str = ""
-    """The item that was finished last."""
-    seconds: float = 0.0
-    """Since the first item was begun."""
-    bytes_per_second: float = 0.0
-    """What was moved lately; what was skipped does not count. 0 as long as nothing was."""
-    seconds_left: float | None = None
-    """An estimate by the pace of late; None as long as nothing was moved, 0 at the end."""
-
-    @property
-    def fraction(self) -> float:
-        """How much is done, from 0 to 1: bytes, and for each item as much as its requests cost."""
-        whole = work_of(self.items, self.bytes)
-        return work_of(self.items_done, self.bytes_done) / whole if whole else 1.0
-
-
-def work_of(items: int, size: int) -> int:
-    """Return what moving some items costs, in bytes: many small ones take their time too."""
-    return items * _ITEM_WORK + size
-
-
-_ITEM_WORK = 256 * 1024  # bytes that a connection could have moved during an item's request
-
-ProgressCallback: TypeAlias = Callable[[Progress], None]
-"""What an operation calls to tell how far it has come.
-
-Always in the thread that called the operation, so it need not be thread-safe: after each item, and up to ten times per
-second while large ones are under way. The last call tells the end, when all is done. The operation goes on meanwhile,
-but should not be kept waiting. What it raises ends the operation as a failure would: the same call again does the rest.
-"""
 
 Verified: TypeAlias = Literal["content", "not read"]
 """How the copy is known to be right.
@@ -104,7 +16,7 @@ Verified: TypeAlias = Literal["content", "not read"]
 """
 
 
-_Message: TypeAlias = Annotated[str, AfterValidator(visible)]
+Message: TypeAlias = Annotated[str, AfterValidator(visible)]
 """A text for people, who may print it as it stands; names in it come from strangers."""
 
 
@@ -139,7 +51,7 @@ class CopyReport(Report):
     """
     updated: tuple[str, ...] = ()
     """Those of the differences that were changed at the destination because that was asked for."""
-    notes: tuple[_Message, ...] = ()
+    notes: tuple[Message, ...] = ()
     """What the plugin of another store does not tell, or cannot hold as it was; see docs/other-stores.md."""
     seconds: float
 
@@ -193,7 +105,7 @@ class DatasetInfo(Report):
     frozen_at: float | None = None
     tags: tuple[str, ...] | None = None
     """None where tags were not asked for."""
-    problem: _Message = ""
+    problem: Message = ""
 
 
 class DatasetList(Report):
@@ -244,7 +156,7 @@ class Finding(Report):
     kind: FindingKind
     subject: str
     """The relpath where one is known, else the key."""
-    message: _Message
+    message: Message
     expected: str = ""
     actual: str = ""
 
@@ -300,7 +212,7 @@ class RemoveReport(Report):
     """The dataset that it is a copy of, every byte of which was read and found right."""
     removed_files: int = 0
     removed_bytes: int = 0
-    kept: _Message = ""
+    kept: Message = ""
     """Why it, or what is left of it, was kept; empty where all of it is gone."""
     seconds: float
 
@@ -317,81 +229,3 @@ class ShareReport(Report):
     """Until when the signed URLs work, UTC epoch seconds; None where it is public."""
     secret_block: str = ""
     """The name of the Prefect block of type Secret that has the signed URL, where a flow has put it into one."""
-
-
-class DatasetAudit(Report):
-    """What an audit found of one dataset, and what is remembered of it where its bytes were to be read."""
-
-    uri: str
-    uuid: str
-    name: str = ""
-    type: Literal["dataset", "protodataset", ""] = ""
-    """Empty where that could not be read."""
-    at: float
-    """When it was looked at, or its reading was begun."""
-    due: Literal["", "slice", "catch-up"] = ""
-    """Why all of it is read in this run; empty where it is not."""
-    content_read: bool = False
-    """All of its bytes that are there were read and compared in this run."""
-    items: int = 0
-    bytes: int = 0
-    """Bytes in the dataset by its manifest."""
-    bytes_read: int = 0
-    last_read: float | None = None
-    """When all of it was read last, this run included; None where the history knows of no such time."""
-    last_read_ok: bool | None = None
-    """Whether nothing was wrong then."""
-    findings: tuple[Finding, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def damage(self) -> tuple[Finding, ...]:
-        """The findings that say that something is wrong with the dataset."""
-        return tuple(finding for finding in self.findings if finding.kind in DAMAGE)
-
-    def has(self, *kinds: FindingKind) -> bool:
-        """Whether there is a finding of one of these kinds."""
-        return any(finding.kind in kinds for finding in self.findings)
-
-
-class AuditReport(Report):
-    """What `audit_bucket` found, sorted by name and UUID: each dataset, proto dataset and orphan registration key."""
-
-    base_uri: str
-    slices: int
-    slice_number: int
-    part: int = 1
-    parts: int = 1
-    begun: float
-    datasets: tuple[DatasetAudit, ...]
-    seconds: float
-
-    @computed_field  # type: ignore[prop-decorator]  # mypy does not know decorated properties
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong, nothing was left over, and all that was due was read."""
-        return not any(dataset.findings for dataset in self.datasets)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _derive_ok(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if key != "ok"} if isinstance(data, dict) else data
-
-    @property
-    def due(self) -> tuple[DatasetAudit, ...]:
-        """The datasets whose bytes were to be read in this run."""
-        return tuple(dataset for dataset in self.datasets if dataset.due)
-
-    @property
-    def damaged(self) -> tuple[DatasetAudit, ...]:
-        """The datasets with which something is wrong."""
-        return tuple(dataset for dataset in self.datasets if dataset.damage)
-
-    @property
-    def still_damaged(self) -> tuple[DatasetAudit, ...]:
-        """The datasets that were damaged when they were read last, and of which this run found no more."""
-        return tuple(dataset for dataset in self.datasets if dataset.last_read_ok is False and not dataset.damage)
-
-    def having(self, *kinds: FindingKind) -> tuple[DatasetAudit, ...]:
-        """Return the datasets with a finding of one of these kinds."""
-        return tuple(dataset for dataset in self.datasets if dataset.has(*kinds))
