@@ -19,6 +19,7 @@ def audit_headline(report: AuditReport) -> str:
         ("orphan registration", report.having("orphan registration")),
     ):
         told += [f"{len(found):,} {word}"] if found else []
+    told += [f"{len(report.deleted):,} deleted on purpose"] if report.deleted else []
     return f"{plural(len(report.datasets), 'dataset')}: {', '.join(told)}"
 
 
@@ -67,6 +68,18 @@ def audit_markdown(report: AuditReport) -> str:
             for dataset in read
         ]
         parts += ["## Read in full", markdown_table(("Dataset", "UUID", "Items", "Read", "Time", "Due by"), rows)]
+    if report.deleted:
+        rows = [
+            [
+                code(each.name or each.uuid),
+                code(each.uuid),
+                unbroken(human_time(each.at)),
+                literal(each.by),
+                literal(each.reason),
+            ]
+            for each in sorted(report.deleted, key=lambda each: -each.at)
+        ]
+        parts += ["## Deleted on purpose", markdown_table(("Dataset", "UUID", "At (UTC)", "By", "Why"), rows)]
     return "\n\n".join(parts)
 
 

@@ -119,6 +119,7 @@ def _print(report: AuditReport) -> None:
     click.echo(
         f"{report.base_uri}: {plural(len(report.datasets), 'dataset')} looked at, {len(read):,} read in full ({size}), "
         + ("no finding" if not found else plural(len(found), "finding"))
+        + (f", {len(report.deleted):,} deleted on purpose" if report.deleted else "")
     )
     for each in report.still_damaged:
         click.echo(f"{each.uri} was damaged when it was read last, at {human_time(each.last_read)} UTC")

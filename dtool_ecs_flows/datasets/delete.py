@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from dtool_ecs_flows.datasets.audit.history import History, Place, open_history
 from dtool_ecs_flows.datasets.running import operation
 from dtool_ecs_flows.errors import (
     AccessDeniedError,
@@ -19,7 +20,7 @@ from dtool_ecs_flows.errors import (
     NoSuchKeyError,
     NotADatasetError,
 )
-from dtool_ecs_flows.models import DeleteReport
+from dtool_ecs_flows.models import DeleteReport, Deletion
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.stored import StoredDataset
 from dtool_ecs_flows.transfer import Transfer
@@ -35,6 +36,9 @@ def delete_dataset(
     settings: BucketSettings | Iterable[BucketSettings] = (),
     config_path: str | None = None,
     unfinished_only: bool = False,
+    history: Place | None = None,
+    by: str = "",
+    reason: str = "",
     stop: threading.Event | None = None,
 ) -> DeleteReport:
     """Delete a dataset (or proto dataset) from its bucket: all of its objects, and its registration key last.
@@ -50,16 +54,21 @@ def delete_dataset(
         settings: of the bucket; looked up by name where they are not given.
         config_path: another file than `~/.config/dtool/dtool.json`.
         unfinished_only: delete it only if it is a proto dataset.
+        history: the folder where the audits of the bucket keep what they found, as a path or `file:///path`: it is
+            told there, so that no audit takes the dataset for one that was lost.
+        by: who wanted it, for the history.
+        reason: why, for the history.
         stop: set it to end early with `StoppedError`; a part of the objects may be gone then.
 
     Raises:
         NotADatasetError: there is nothing at this URI.
         DatasetDiffersError: the dataset has another name; nothing was deleted.
         FrozenDatasetError: only an unfinished one was to be deleted, and it is frozen; nothing was deleted.
-        DatasetError: another process wrote it anew at the same time.
-        StoreError, SettingsError: the store or its settings.
+        DatasetError: another process wrote it anew at the same time; or it is deleted, and the history cannot be told.
+        StoreError, SettingsError: the store or its settings; a history that is no folder, before anything was deleted.
     """
     begun = time.monotonic()
+    told = open_history(history, uri) if history is not None else None
     with operation(uri, settings=settings, config_path=config_path, concurrency=1, stop=stop) as transfer:
         dataset = StoredDataset.at(uri, config_path)
         if not dataset.uuid or not dataset.is_registered():
@@ -95,6 +104,9 @@ def delete_dataset(
             with suppress(AlreadyExistsError):  # who writes it has registered it
                 store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
             raise DatasetError(f"{uri} was written anew by another process meanwhile, and stays; delete it again")
+        if told is not None:
+            what = {"uri": dataset.uri, "uuid": dataset.uuid, "name": actual}
+            _tell(told, Deletion(**what, at=time.time(), by=by, reason=reason))
     return DeleteReport(
         uri=dataset.uri,
         uuid=dataset.uuid,
@@ -103,6 +115,16 @@ def delete_dataset(
         left=tuple(left),
         seconds=time.monotonic() - begun,
     )
+
+
+def _tell(history: History, deletion: Deletion) -> None:
+    try:
+        history.remember_deletion(deletion)
+    except OSError as error:
+        raise DatasetError(
+            f"{deletion.uri} is deleted, but that could not be told to the history of the audits ({error}): the next "
+            f"audit reports it as missing, until the folder of {deletion.uuid} in the history is removed"
+        ) from error
 
 
 def _refuse(dataset: StoredDataset, admin: Mapping[str, Any], name: str, *, unfinished_only: bool) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 
+from dtool_ecs_flows.datasets.audit import Place
 from dtool_ecs_flows.datasets.choosing import Filter
 from dtool_ecs_flows.datasets.delete import delete_dataset
 from dtool_ecs_flows.datasets.listing import list_datasets
@@ -89,6 +90,9 @@ def expire_dataset(
     shown: DatasetInfo,
     chosen: Filter,
     *,
+    history: Place | None = None,
+    by: str = "",
+    reason: str = "",
     settings: BucketSettings | Iterable[BucketSettings] = (),
     config_path: str | None = None,
     stop: threading.Event | None = None,
@@ -102,6 +106,9 @@ def expire_dataset(
     Args:
         shown: the dataset as the list had it.
         chosen: the tags and the age.
+        history: of the audits of the bucket, which is told of the deletion.
+        by: who approved.
+        reason: why.
         settings: of the bucket; looked up by name where they are not given.
         config_path: another file than `~/.config/dtool/dtool.json`.
         stop: set it to end early with `StoppedError`; a part of the objects may be gone then.
@@ -134,4 +141,13 @@ def expire_dataset(
         )
     if why_not := chosen.why_not(now):
         raise DatasetDiffersError(f"{shown.uri} is kept: {why_not}; nothing was deleted")
-    return delete_dataset(shown.uri, shown.name, settings=settings, config_path=config_path, stop=stop)
+    return delete_dataset(
+        shown.uri,
+        shown.name,
+        settings=settings,
+        config_path=config_path,
+        history=history,
+        by=by,
+        reason=reason,
+        stop=stop,
+    )

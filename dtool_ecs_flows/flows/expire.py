@@ -12,10 +12,12 @@ from prefect.flow_runs import pause_flow_run
 from prefect.futures import PrefectFuture
 from prefect.input import RunInput
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from dtool_ecs_flows.artifacts import artifact_key, expire_headline, expire_markdown, expiring_rows, expiring_summary
 from dtool_ecs_flows.blocks import EcsBucket
+from dtool_ecs_flows.datasets.audit import open_history
 from dtool_ecs_flows.datasets.choosing import Filter
 from dtool_ecs_flows.errors import DatasetDiffersError, DatasetError, NotADatasetError
 from dtool_ecs_flows.flows.options import Options
@@ -96,6 +98,7 @@ def expire(
     bucket: EcsBucket,
     tags: list[str],
     older_than_days: Annotated[float, Field(gt=0)],
+    history: str = "",
     options: ExpireOptions = DEFAULTS,
 ) -> ExpireReport:
     """List the datasets that have a tag and an age, and delete them once a person has approved.
@@ -104,6 +107,8 @@ def expire(
         bucket: The bucket to clean up.
         tags: Tags that a dataset must have to be deleted, all of them. At least one.
         older_than_days: Days since it was frozen, at least.
+        history: Folder with what audits of this bucket found, as /data/audits. What is deleted is noted there, so that
+            no audit reports it as missing. Empty notes nothing.
         options: Which datasets besides, and how long to wait.
 
     Returns:
@@ -118,6 +123,8 @@ def expire(
         older_than_days=older_than_days,
         name_patterns=tuple(options.name_patterns),
     )
+    if history:
+        open_history(history, bucket.base_uri)  # a slip is told before anybody is asked
     found = list_expiring(bucket.base_uri, chosen, at_most=options.at_most, buckets=bucket)
     create_table_artifact(
         expiring_rows(found), key=artifact_key("expiring", bucket.bucket), description=expiring_summary(found)
@@ -133,7 +140,7 @@ def expire(
     if not answer.delete or not approved_by:
         return _tell(_kept(found, "not approved" if not answer.delete else "nobody gave a name"), bucket)
     wanted = {line.split()[0] for line in answer.datasets if line.split()}
-    outcomes = _delete(found, wanted, chosen, bucket)
+    outcomes = _delete(found, wanted, chosen, bucket, history=history or None, by=approved_by, reason=_reason(chosen))
     report = _tell(ExpireReport(base_uri=bucket.base_uri, approved_by=approved_by, datasets=tuple(outcomes)), bucket)
     if failed := report.having("failed"):
         raise DatasetError(
@@ -162,7 +169,16 @@ def _line(each: ExpiringDataset) -> str:
     return f"{each.info.uuid} {one_line(each.info.name, 80)}, {human_time(each.info.frozen_at)[:10]}{size}"
 
 
-def _delete(found: ExpiryList, wanted: Collection[str], chosen: Filter, bucket: EcsBucket) -> list[ExpireOutcome]:
+def _reason(chosen: Filter) -> str:
+    """Say why a dataset was deleted, for the history: what it was chosen by, and which run asked."""
+    names = f", name like {' or '.join(chosen.name_patterns)}" if chosen.name_patterns else ""
+    said = f"tags {', '.join(chosen.tags)}, older than {chosen.older_than_days:g} days{names}"
+    return f"flow expire, run {flow_run.name} ({flow_run.id}): {said}"
+
+
+def _delete(
+    found: ExpiryList, wanted: Collection[str], chosen: Filter, bucket: EcsBucket, **told: str | None
+) -> list[ExpireOutcome]:
     """Delete what was shown and is wanted; one that fails does not stop the others."""
     outcomes: dict[str, ExpireOutcome] = {}
     running: dict[str, PrefectFuture[Any]] = {}
@@ -173,7 +189,7 @@ def _delete(found: ExpiryList, wanted: Collection[str], chosen: Filter, bucket: 
                 outcomes[info.uuid] = _outcome(each, "kept", message="not approved")
                 continue
             task = named(expire_dataset, "expire", info.name or info.uuid, info.uuid)
-            running[info.uuid] = task.submit(info, chosen, buckets=bucket)
+            running[info.uuid] = task.submit(info, chosen, buckets=bucket, **told)
         for each in found.datasets:
             if each.info.uuid in running:
                 result = running[each.info.uuid].result(raise_on_failure=False)

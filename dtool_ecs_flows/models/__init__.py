@@ -4,7 +4,7 @@
 Prefect read them as JSON (`report.model_dump_json()`). Sizes are bytes, times are UTC epoch seconds.
 """
 
-from dtool_ecs_flows.models.audits import AuditReport, DatasetAudit
+from dtool_ecs_flows.models.audits import AuditReport, DatasetAudit, Deletion
 from dtool_ecs_flows.models.items import Item, Progress, ProgressCallback, work_of
 from dtool_ecs_flows.models.reports import (
     DAMAGE,
@@ -33,6 +33,7 @@ __all__ = [
     "DatasetInfo",
     "DatasetList",
     "DeleteReport",
+    "Deletion",
     "Finding",
     "FindingKind",
     "Item",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import computed_field, model_validator
 
-from dtool_ecs_flows.models.reports import DAMAGE, Finding, FindingKind, Report
+from dtool_ecs_flows.models.reports import DAMAGE, Finding, FindingKind, Message, Report
 
 
 class DatasetAudit(Report):
@@ -44,6 +44,19 @@ class DatasetAudit(Report):
         return any(finding.kind in kinds for finding in self.findings)
 
 
+class Deletion(Report):
+    """That a dataset was deleted on purpose, as the history of the audits remembers it."""
+
+    uri: str
+    uuid: str
+    name: Message = ""
+    at: float
+    """When the last of it had been deleted."""
+    by: Message = ""
+    """Who wanted it, as far as that was said."""
+    reason: Message = ""
+
+
 class AuditReport(Report):
     """What `audit_bucket` found, sorted by name and UUID: each dataset, proto dataset and orphan registration key."""
 
@@ -54,6 +67,8 @@ class AuditReport(Report):
     parts: int = 1
     begun: float
     datasets: tuple[DatasetAudit, ...]
+    deleted: tuple[Deletion, ...] = ()
+    """What was deleted on purpose, by what the history says, and is not there: no finding."""
     seconds: float
 
     @computed_field  # type: ignore[prop-decorator]  # mypy does not know decorated properties

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dtool_ecs_flows import datasets
+from dtool_ecs_flows.datasets.audit import Place
 from dtool_ecs_flows.datasets.choosing import Filter
 from dtool_ecs_flows.models import DatasetInfo, DeleteReport
 from dtool_ecs_flows.outcomes import ExpiryList
@@ -41,13 +42,23 @@ def list_expiring(
 
 @operation("expire", "shown")
 def expire_dataset(
-    shown: DatasetInfo, chosen: Filter, *, buckets: Buckets = (), config_path: str | None = None
+    shown: DatasetInfo,
+    chosen: Filter,
+    *,
+    history: Place | None = None,
+    by: str = "",
+    reason: str = "",
+    buckets: Buckets = (),
+    config_path: str | None = None,
 ) -> DeleteReport:
     """Delete a dataset that a person has approved of, if it is still what was shown.
 
     Args:
         shown: The dataset as it was shown.
         chosen: Which tags, and which age.
+        history: Folder with what audits of the bucket found, which is told of the deletion.
+        by: Who approved, for the history.
+        reason: Why, for the history.
         buckets: Block of the bucket.
         config_path: Path of a dtool.json in place of the default one.
 
@@ -56,7 +67,14 @@ def expire_dataset(
     """
     with told(f"Deleting {shown.name} ({shown.uri})") as logger:
         report = datasets.expire_dataset(
-            shown, chosen, settings=settings_of(buckets), config_path=config_path, stop=StopSignal()
+            shown,
+            chosen,
+            history=history,
+            by=by,
+            reason=reason,
+            settings=settings_of(buckets),
+            config_path=config_path,
+            stop=StopSignal(),
         )
     logger.info("Deleted %s (%s): %d objects", one_line(report.name), report.uri, report.deleted)
     return report

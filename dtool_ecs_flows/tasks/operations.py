@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 from dtool_ecs_flows import datasets, events
+from dtool_ecs_flows.datasets.audit import Place
 from dtool_ecs_flows.datasets.finding import uuid_of
 from dtool_ecs_flows.models import CopyReport, CreateReport, DatasetList, DeleteReport, ItemsReport, VerifyReport
 from dtool_ecs_flows.rollback import may_leave_unfinished
@@ -212,12 +213,24 @@ def verify_dataset(
 
 
 @operation("delete", "name")
-def delete_dataset(uri: str, name: str, *, buckets: Buckets = (), config_path: str | None = None) -> DeleteReport:
+def delete_dataset(
+    uri: str,
+    name: str,
+    *,
+    history: Place | None = None,
+    by: str = "",
+    reason: str = "",
+    buckets: Buckets = (),
+    config_path: str | None = None,
+) -> DeleteReport:
     """Delete a dataset, content and registration, when `name` is its name.
 
     Args:
         uri: URI of the dataset.
         name: The dataset's name, as a confirmation.
+        history: Folder with what audits of the bucket found, which is told of the deletion.
+        by: Who wanted it, for the history.
+        reason: Why, for the history.
         buckets: Block of the bucket.
         config_path: Path of a dtool.json in place of the default one.
 
@@ -226,7 +239,14 @@ def delete_dataset(uri: str, name: str, *, buckets: Buckets = (), config_path: s
     """
     with told(f"Deleting {name} ({uri})") as logger:
         report = datasets.delete_dataset(
-            uri, name, settings=settings_of(buckets), config_path=config_path, stop=StopSignal()
+            uri,
+            name,
+            settings=settings_of(buckets),
+            config_path=config_path,
+            history=history,
+            by=by,
+            reason=reason,
+            stop=StopSignal(),
         )
     logger.info("Deleted %s (%s): %d objects", one_line(report.name), report.uri, report.deleted)
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import resume_flow_run
 
-from dtool_ecs_flows import BucketSettings, create_dataset, list_datasets, verify_dataset
+from dtool_ecs_flows import BucketSettings, audit_bucket, create_dataset, list_datasets, verify_dataset
+from dtool_ecs_flows.artifacts import audit_headline, audit_markdown
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.datasets import expire_dataset, list_expiring
 from dtool_ecs_flows.datasets.choosing import Filter
@@ -107,8 +109,13 @@ def lines(form: dict[str, Any]) -> list[str]:
     return default
 
 
-def test_what_a_person_approves_is_deleted_and_nothing_else(block: EcsBucket, api: PrefectApi) -> None:
-    """The table and the form show the two old ones with the tag; one line is taken out, and only the other goes."""
+def test_what_a_person_approves_is_deleted_and_nothing_else(block: EcsBucket, api: PrefectApi, tmp_path: Path) -> None:
+    """The table and the form show the two old ones with the tag; one line is taken out, and only the other goes.
+
+    An audit is told who approved, and why, so that it misses nothing.
+    """
+    audits = str(tmp_path / "audits")
+    audit_bucket(block.base_uri, slices=1, history=audits, settings=block.settings())
     seen: list[str] = []
 
     def answer(form: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +125,7 @@ def test_what_a_person_approves_is_deleted_and_nothing_else(block: EcsBucket, ap
         return {"delete": True, "approved_by": "Curator", "datasets": lines(form)[:1]}
 
     with a_person(answer):
-        report = expire(block, ["scratch"], 30, PATIENT)
+        report = expire(block, ["scratch"], 30, audits, PATIENT)
     assert [line.split()[1] for line in seen] == ["older,", "old,"]
     assert [(each.name, each.outcome) for each in report.datasets] == [("older", "deleted"), ("old", "kept")]
     assert report.approved_by == "Curator"
@@ -127,6 +134,13 @@ def test_what_a_person_approves_is_deleted_and_nothing_else(block: EcsBucket, ap
     shown = api.artifact(f"expire-{block.bucket}")
     assert "Approved by Curator" in shown["data"]
     assert shown["description"] == "2 datasets: 1 deleted, 1 kept"
+    audited = audit_bucket(block.base_uri, slices=1, history=audits, settings=block.settings())
+    assert audited.ok
+    (deleted,) = audited.deleted
+    assert (deleted.name, deleted.by) == ("older", "Curator")
+    assert re.fullmatch(r"flow expire, run \S+ \([0-9a-f-]{36}\): tags scratch, older than 30 days", deleted.reason)
+    assert audit_headline(audited).endswith(", 1 deleted on purpose")
+    assert f"| `older` | `{deleted.uuid}` |" in audit_markdown(audited)
 
 
 ANSWERS: dict[str, Answer] = {
@@ -144,7 +158,7 @@ def test_any_other_answer_deletes_nothing(block: EcsBucket, answer: str) -> None
     """A no, a form without a name, a bare resume, an empty list: all datasets stay."""
     before = names(block)
     with a_person(ANSWERS[answer]):
-        report = expire(block, ["scratch"], 30, PATIENT)
+        report = expire(block, ["scratch"], 30, options=PATIENT)
     assert {each.outcome for each in report.datasets} == {"kept"}
     assert names(block) == before
 
@@ -157,7 +171,7 @@ def test_what_was_not_shown_is_not_deleted_whatever_the_answer(block: EcsBucket)
         return {"delete": True, "approved_by": "Curator", "datasets": [*lines(form), listed["old"], listed["kept"]]}
 
     with a_person(answer):
-        report = expire(block, ["scratch"], 30, ExpireOptions(at_most=1, wait_hours=PATIENT.wait_hours))
+        report = expire(block, ["scratch"], 30, options=ExpireOptions(at_most=1, wait_hours=PATIENT.wait_hours))
     assert [(each.name, each.outcome) for each in report.datasets] == [("older", "deleted")]
     assert {"old", "kept"} <= set(names(block))
 
@@ -166,7 +180,7 @@ def test_without_an_answer_in_time_nothing_is_deleted(block: EcsBucket, api: Pre
     """The run fails, says that nobody answered, and all is there."""
     before = names(block)
     with pytest.raises(FlowPauseTimeout):
-        expire(block, ["scratch"], 30, ExpireOptions(wait_hours=0.0003))
+        expire(block, ["scratch"], 30, options=ExpireOptions(wait_hours=0.0003))
     assert names(block) == before
     assert "nobody approved in time" in api.artifact(f"expire-{block.bucket}")["data"]
 
@@ -175,10 +189,22 @@ def test_where_nothing_has_expired_nobody_is_asked(block: EcsBucket, monkeypatch
     """An empty list ends the run at once."""
     monkeypatch.setattr(expiring, "pause_flow_run", pytest.fail)
     assert expire(block, ["scratch"], 3000).datasets == ()
-    assert expire(block, ["scratch"], 30, ExpireOptions(name_patterns=["nothing-*"])).datasets == ()
+    assert expire(block, ["scratch"], 30, options=ExpireOptions(name_patterns=["nothing-*"])).datasets == ()
     for tags in ([], [" "]):
         with pytest.raises(SettingsError, match="Name a tag"):
             expire(block, tags, 30)
+
+
+def test_a_history_that_is_no_folder_is_told_before_anybody_is_asked(
+    block: EcsBucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A disk that is not mounted, or the bucket itself: the run ends at once, and all datasets stay."""
+    before = names(block)
+    monkeypatch.setattr(expiring, "pause_flow_run", pytest.fail)
+    for place in (str(tmp_path / "not" / "there"), block.base_uri):
+        with pytest.raises(SettingsError, match="the history"):
+            expire(block, ["scratch"], 30, place)
+    assert names(block) == before
 
 
 CHANGES: dict[str, Callable[[Any], object]] = {

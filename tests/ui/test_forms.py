@@ -86,6 +86,7 @@ FORMS = {
     "expire/expire": (
         "Tags that a dataset must have to be deleted",
         "Days since it was frozen",
+        "Folder with what audits of this bucket found",
         "Datasets at most",
         "Hours to wait for an answer",
     ),

@@ -2,6 +2,7 @@
 
     <history>/<bucket>/begun.json                   when the first audit began
     <history>/<bucket>/datasets/<uuid>/<time>.json  one reading of one dataset, a `DatasetAudit`
+    <history>/<bucket>/datasets/<uuid>/<time>.deleted.json  that it was deleted on purpose, a `Deletion`
     <history>/<bucket>/runs/<time>.json             one run, an `AuditReport`
 
 Each file gets its name when it is whole, and no two are called the same, so any number of workers may write at once.
@@ -22,11 +23,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from dtool_ecs_flows import layout
 from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
-from dtool_ecs_flows.models import AuditReport, DatasetAudit
+from dtool_ecs_flows.models import AuditReport, DatasetAudit, Deletion
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Past:
     last_try: float = 0.0
     """When it was last tried to; 0 for never."""
     name: str = ""
+    deleted: Deletion | None = None
+    """That it was deleted on purpose, and has not been seen since."""
 
 
 class History:
@@ -51,6 +54,7 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._bucket = folder.name
         self._datasets = folder / "datasets"
 
     def begun(self) -> float:
@@ -65,24 +69,44 @@ class History:
             raise SettingsError(f"{file} is no file of an audit's history; delete it, and a new one is made") from None
 
     def known(self) -> set[str]:
-        """Return the UUIDs of all datasets that were ever to be read."""
+        """Return the UUIDs of all datasets that were ever to be read, or were deleted on purpose."""
         return {entry.name for entry in os.scandir(self._datasets) if layout.is_uuid(entry.name)}
 
     def of(self, uuid: str) -> Past:
         """Return what is remembered of a dataset. A file that cannot be read counts as not there, with a warning."""
         tries = 0.0
+        seen = False
+        deleted = None
         for file in self._newest_first(uuid):
             try:
-                entry = DatasetAudit.model_validate_json(file.read_bytes())
-            except (OSError, ValidationError) as error:
+                entry = self._entry(file, uuid)
+            except (OSError, ValueError) as error:  # pydantic's error is one of the latter
                 logger.warning(
                     "left out of the history, because it cannot be read: %s (%s)", file, type(error).__name__
                 )
                 continue
+            if isinstance(entry, Deletion):
+                deleted = deleted or (None if seen else entry)
+                continue
             tries = tries or entry.at
+            seen = seen or _was_there(entry)
             if entry.content_read:
-                return Past(entry.at, not entry.damage, tries, entry.name)
-        return Past(last_try=tries)
+                return Past(entry.at, not entry.damage, tries, entry.name, deleted)
+        return Past(last_try=tries, deleted=deleted)
+
+    def _entry(self, file: Path, uuid: str) -> DatasetAudit | Deletion:
+        """Read a file. The record of a deletion counts for the dataset that it names, wherever somebody copied it to.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is none, or is of another dataset.
+        """
+        if not file.name.endswith(_DELETED):
+            return DatasetAudit.model_validate_json(file.read_bytes())
+        deletion = Deletion.model_validate_json(file.read_bytes())
+        if layout.parse_uri(deletion.uri) != (self._bucket, uuid) or deletion.uuid != uuid:
+            raise ValueError("it is of another dataset")
+        return deletion
 
     def _newest_first(self, uuid: str) -> list[Path]:
         with suppress(FileNotFoundError):
@@ -93,6 +117,10 @@ class History:
     def remember(self, dataset: DatasetAudit) -> None:
         """Keep what a reading of a dataset found."""
         _write_new(self._datasets / dataset.uuid, dataset.at, dataset)
+
+    def remember_deletion(self, deletion: Deletion) -> None:
+        """Keep that a dataset was deleted on purpose: it is not missing then."""
+        _write_new(self._datasets / deletion.uuid, deletion.at, deletion, suffix=_DELETED)
 
     def remember_run(self, report: AuditReport) -> None:
         """Keep the report of a run."""
@@ -126,11 +154,20 @@ def open_history(place: Place, base_uri: str) -> History:
     return History(folder)
 
 
-def _write_new(folder: Path, at: float, content: BaseModel) -> None:
+_DELETED = ".deleted.json"
+
+
+def _was_there(entry: DatasetAudit) -> bool:
+    """Whether a frozen dataset was seen then, and not in the middle of its deletion."""
+    gone = entry.has("not verified", "proto dataset", "orphan registration")
+    return entry.content_read or (entry.type == "dataset" and not gone)
+
+
+def _write_new(folder: Path, at: float, content: BaseModel, *, suffix: str = ".json") -> None:
     with _told(folder):
         folder.mkdir(exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06d}Z"  # sorts by time
-    _write(folder / f"{stamp}-{uuid4().hex[:8]}.json", content.model_dump_json(indent=1))
+    _write(folder / f"{stamp}-{uuid4().hex[:8]}{suffix}", content.model_dump_json(indent=1))
 
 
 def _write(file: Path, text: str) -> None:

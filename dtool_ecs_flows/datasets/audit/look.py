@@ -25,7 +25,7 @@ from dtool_ecs_flows.errors import (
     UnsafeNameError,
 )
 from dtool_ecs_flows.layout import DatasetKeys
-from dtool_ecs_flows.models import DAMAGE, DatasetAudit, Finding
+from dtool_ecs_flows.models import DAMAGE, DatasetAudit, Deletion, Finding
 from dtool_ecs_flows.store import ObjectInfo, Store, heed
 from dtool_ecs_flows.stored import StoredDataset, registered
 from dtool_ecs_flows.transfer import Transfer
@@ -77,8 +77,8 @@ class Looks:
                 return None
             return _result(stored, findings=[_orphan(stored)])
 
-    def lost(self, one: tuple[str, Past]) -> DatasetAudit:
-        """Look for one that was read once and is not registered any more."""
+    def lost(self, one: tuple[str, Past]) -> DatasetAudit | Deletion:
+        """Look for one that is not registered any more; deleted on purpose is only what has no metadata either."""
         uuid, past = one
         stored = StoredDataset(self._store, uuid)
         key = layout.registration_key(uuid)
@@ -87,6 +87,8 @@ class Looks:
                 stored.admin(expected=False)
                 message = f"registration key {key} is missing: no listing shows this dataset"
             except NoSuchKeyError:
+                if past.deleted is not None:
+                    return past.deleted
                 message = f"it is gone; all of it was read at {human_time(past.last_read)} UTC"
             finding = Finding(kind="missing", subject=key, message=message)
             return _result(stored, name=past.name, findings=[finding])

@@ -13,7 +13,7 @@ from dtool_ecs_flows.datasets.audit.spread import DAY, check_share, share_of, sl
 from dtool_ecs_flows.datasets.running import operation, settings_given
 from dtool_ecs_flows.datasets.verify import verify_dataset
 from dtool_ecs_flows.errors import EcsFlowsError, NotADatasetError, SettingsError
-from dtool_ecs_flows.models import AuditReport, DatasetAudit, Finding, ProgressCallback, VerifyReport
+from dtool_ecs_flows.models import AuditReport, DatasetAudit, Deletion, Finding, ProgressCallback, VerifyReport
 from dtool_ecs_flows.settings import BucketSettings, resolve
 from dtool_ecs_flows.store import ObjectInfo, open_store
 from dtool_ecs_flows.stored import StoredDataset, registered
@@ -58,7 +58,8 @@ def audit_bucket(
     What cannot be read because the store is not to be reached, or does not allow it, is "not verified", and no
     damage. One dataset that cannot be read keeps no other from being audited.
 
-    A dataset without registration key is not seen, unless the history knows it: then it is told as missing.
+    A dataset without registration key is not seen, unless the history knows it: then it is told as missing, or as
+    deleted on purpose where the history says so and its metadata is gone too.
 
     Args:
         base_uri: `ecs://bucket`.
@@ -147,7 +148,8 @@ def look_at_bucket(
         mine = {uuid: key for uuid, key in registered(store) if share_of(uuid, parts, "part") == part}
         lost = [(uuid, past.of(uuid)) for uuid in past.known() - mine.keys() if share_of(uuid, parts, "part") == part]
         looks = Looks(store, transfer, stale_after_days)
-        found = _look_at(mine, [one for one in lost if one[1].last_read is not None], looks, transfer)
+        lost = [one for one in lost if one[1].last_read is not None or one[1].deleted]
+        found, deleted = _look_at(mine, lost, looks, transfer)
     looked = AuditReport(
         base_uri=layout.base_uri(bucket),
         slices=slices,
@@ -156,6 +158,7 @@ def look_at_bucket(
         parts=parts,
         begun=begun,
         datasets=tuple(sorted(found, key=lambda dataset: (dataset.name, dataset.uuid))),
+        deleted=tuple(sorted(deleted, key=lambda deletion: (deletion.name, deletion.uuid))),
         seconds=time.monotonic() - clock,
     )
     return looked.model_copy(update={"datasets": _choose(looked, mine, past, catch_up)})
@@ -163,8 +166,9 @@ def look_at_bucket(
 
 def _look_at(
     mine: Mapping[str, ObjectInfo], lost: list[tuple[str, Past]], looks: Looks, transfer: Transfer
-) -> list[DatasetAudit]:
+) -> tuple[list[DatasetAudit], list[Deletion]]:
     found: list[DatasetAudit] = []
+    deleted: list[Deletion] = []
     without: list[tuple[str, ObjectInfo]] = []
 
     def take(uuid: str, result: DatasetAudit | Exception) -> None:
@@ -178,9 +182,12 @@ def _look_at(
     for one, result in transfer.each(without, looks.again):
         if result is not None:  # else it was deleted meanwhile
             take(one[0], result)
-    for known, result in transfer.each(lost, looks.lost):
-        take(known[0], result)
-    return found
+    for known, gone in transfer.each(lost, looks.lost):
+        if isinstance(gone, Deletion):
+            deleted.append(gone)
+        else:
+            take(known[0], gone)
+    return found, deleted
 
 
 def _choose(
@@ -194,6 +201,8 @@ def _choose(
         then = past.of(dataset.uuid)
         due = False
         if dataset.type == "dataset":
+            if then.deleted is not None:  # it is there again: if it is lost now, that was not on purpose
+                past.remember(dataset)
             due = share_of(dataset.uuid, looked.slices, "slice") == looked.slice_number
             since = then.last_read or max(begun, mine[dataset.uuid].last_modified)
             if not due and looked.begun - since > looked.slices * DAY:
