@@ -13,10 +13,16 @@ Allocate = Callable[[int], "bytearray | memoryview"]
 
 
 class Memory:
-    """Bytes that may be in flight. A request for more than there is in all is met alone."""
+    """Bytes that may be in flight. A request for more than there is in all is met alone.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: how many.
+        check: called from time to time by whoever waits; what it raises ends the waiting, with nothing taken.
+    """
+
+    def __init__(self, limit: int, check: Callable[[], None]) -> None:
         self._limit = limit
+        self._check = check
         self._used = 0
         self._changed = threading.Condition()
 
@@ -30,7 +36,8 @@ class Memory:
             while self._used and self._used + size > limit:
                 if not block:
                     return False
-                self._changed.wait()
+                self._changed.wait(timeout=0.2)  # nobody who asks for a stop knows of this condition
+                self._check()
             self._used += size
             return True
 

@@ -135,7 +135,7 @@ class Transfer:
         self._asked = stop or threading.Event()
         self._failed = threading.Event()
         self.meter: Meter | None = None
-        self._memory = Memory(MEMORY)
+        self._memory = Memory(MEMORY, self.check)
         self._buffers = Buffers(_PART)
         self._shared: list[_Shared[Any, Any]] = []
         self._items = ThreadPoolExecutor(workers, "dtool-ecs-item")
@@ -210,7 +210,7 @@ class Transfer:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """Hold memory for some bytes; waits until there is enough."""
+        """Hold memory for some bytes; waits until there is enough, or the operation is to stop."""
         self._memory.take(size)
         self._buffers.keep(self._memory.left())
         try:

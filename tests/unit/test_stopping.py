@@ -17,7 +17,7 @@ from dtool_ecs_flows import copy_dataset, create_dataset, delete_dataset, list_d
 from dtool_ecs_flows.errors import StoppedError
 from dtool_ecs_flows.settings import BucketSettings
 from dtool_ecs_flows.store import Store, failures, open_store
-from dtool_ecs_flows.transfer import Transfer
+from dtool_ecs_flows.transfer import MEMORY, Transfer
 
 
 @pytest.fixture
@@ -101,3 +101,49 @@ def test_a_thread_of_the_callers_own_is_not_left_waiting_for_its_parts() -> None
         with pytest.raises(ZeroDivisionError):
             fail(Transfer(1), caller)
         waiting[0].result(timeout=60)
+
+
+WAITS: dict[str, Callable[[Transfer], object]] = {
+    "a small item": lambda transfer: transfer.hold(1).__enter__(),
+    "a large item": lambda transfer: next(transfer.parts(lambda *_: b"", 1, ahead=True)),
+}
+
+
+class JustAfterwards(threading.Event):
+    """A stop that comes just after one thread has looked for it."""
+
+    thread = 0
+
+    def is_set(self) -> bool:
+        was = super().is_set()
+        if threading.get_ident() == self.thread:
+            self.set()
+        return was
+
+
+@pytest.mark.parametrize("item", WAITS)
+def test_a_stop_is_heard_by_an_item_that_waits_for_the_memory_of_another(item: str) -> None:
+    """It ends before the other one, however long that takes; all memory is free afterwards."""
+    stop, held, ended = JustAfterwards(), threading.Event(), threading.Event()
+    results: dict[str, object] = {}
+
+    def hold_all(transfer: Transfer) -> None:
+        with transfer.hold(MEMORY):
+            held.set()
+            results["it ended first"] = ended.wait(60)
+
+    def wait_for_it(transfer: Transfer) -> None:
+        held.wait(60)
+        stop.thread = threading.get_ident()
+        try:
+            WAITS[item](transfer)
+        except StoppedError:
+            results["it heard the stop"] = True
+        finally:
+            ended.set()
+
+    with Transfer(2, stop) as transfer:
+        for work in (hold_all, wait_for_it):
+            transfer.submit_part(lambda work=work: work(transfer))  # type: ignore[misc]  # of this turn, not the last
+    assert results == {"it ended first": True, "it heard the stop": True}
+    assert transfer._memory.left() == MEMORY
