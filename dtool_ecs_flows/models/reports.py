@@ -171,7 +171,7 @@ class VerifyReport(Report):
     bytes: int
     """Bytes in the dataset by its manifest."""
     bytes_read: int
-    """Bytes that were read and hashed."""
+    """Bytes of the items that were read and hashed, right or not; each once, also where it was read again."""
     content_read: bool
     """False: only structure, presence and sizes were looked at."""
     findings: tuple[Finding, ...]

@@ -43,17 +43,6 @@ def test_what_a_peer_wrote_is_good_too(bucket: BucketSettings) -> None:
     assert verify_dataset(f"{bucket.base_uri}/{uuid}", settings=bucket).ok
 
 
-def test_without_reading_it_says_that_it_did_not(bucket: BucketSettings) -> None:
-    """Damage that shows only in the bytes is not found then, and the report claims nothing about them."""
-    raw = Raw(bucket)
-    uuid = bucket_dataset(raw, CONTENTS)
-    raw.replace(f"{uuid}/data/{identifier('table.csv')}", b"A,b\n1,2\n")
-
-    report = verify_dataset(f"{bucket.base_uri}/{uuid}", read=False, settings=bucket)
-
-    assert (report.content_read, report.bytes_read, report.ok) == (False, 0, True)
-
-
 # --- each kind of damage ---
 
 
@@ -85,14 +74,16 @@ def test_an_object_that_no_manifest_knows_is_extra(bucket: BucketSettings, read:
 
 @pytest.mark.parametrize("body", [b"A,b\n1,2\n", bytes(8)])
 def test_other_bytes_of_the_same_size_are_corrupt(bucket: BucketSettings, body: bytes) -> None:
-    """The finding has what was expected and what was found."""
+    """The finding has what was expected and what was found, and the report counts the bytes that were read."""
     raw = Raw(bucket)
     uuid = bucket_dataset(raw, CONTENTS)
     raw.replace(f"{uuid}/data/{identifier('table.csv')}", body)
 
-    (finding,) = verify_dataset(f"{bucket.base_uri}/{uuid}", settings=bucket).findings
+    report = verify_dataset(f"{bucket.base_uri}/{uuid}", settings=bucket)
 
+    (finding,) = report.findings
     assert (finding.kind, finding.subject) == ("corrupt", "table.csv")
+    assert report.bytes_read == TOTAL  # to say that it is corrupt, it was read like the others
     assert finding.expected == raw.json(f"{uuid}/manifest.json")["items"][identifier("table.csv")]["hash"]
     assert finding.actual == raw.client.head_object(Bucket=raw.bucket, Key=f"{uuid}/data/{identifier('table.csv')}")[
         "ETag"
@@ -107,7 +98,10 @@ def test_a_flipped_byte_in_an_item_of_many_parts_is_found(bucket: BucketSettings
     data[17 * MIB] ^= 1
     Raw(bucket).replace(f"{there.uuid}/data/{identifier('large')}", bytes(data))
 
-    assert kinds(verify_dataset(there.uri, settings=bucket).findings) == [("corrupt", "large")]
+    report = verify_dataset(there.uri, settings=bucket)
+
+    assert kinds(report.findings) == [("corrupt", "large")]
+    assert report.bytes_read == 20 * MIB
 
 
 @pytest.mark.parametrize("read", [True, False])

@@ -74,7 +74,7 @@ def test_damage_fails_the_run_and_says_what_to_do(
     assert {each.uuid for each in report.damaged} == {bad, holey}
     assert {each.uuid for each in report.datasets if each.content_read} == {good, bad, holey}
     told = api.artifact(f"audit-{block.bucket}")
-    assert told["description"] == "3 datasets: 3 read in full (528 B), 2 damaged"
+    assert told["description"] == "3 datasets: 3 read in full (536 B), 2 damaged"
     assert "## Damaged" in told["data"]
     assert "| `spoilt` |" in told["data"]
     rows = json.loads(api.artifact(f"audit-datasets-{block.bucket}")["data"])

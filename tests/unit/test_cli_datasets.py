@@ -179,7 +179,7 @@ class TestVerify:
         result = run("verify", uri, f"file://{tmp_path}/nothing", other)
 
         assert result.exit_code == 1
-        assert f"{uri}: 12 items, 363 B read and hashed, 1 finding\n" in result.stdout
+        assert f"{uri}: 12 items, 371 B read and hashed, 1 finding\n" in result.stdout
         assert "corrupt  table.csv  item 'table.csv' is corrupt" in result.stdout
         assert f"{other}: 1 item, 1 B read and hashed, no finding\n" in result.stdout
         assert f"Error: file://{tmp_path}/nothing" in result.stderr
