@@ -1,6 +1,7 @@
-"""What the deployments need on a Prefect server: block type, work pool with its limit and queues, variables.
+r"""What the deployments need on a Prefect server: block type, work pool with its limit and queues, variables.
 
-    python starter.py --block my-bucket --source file:///data/datasets --audits /data/audits
+    python starter.py --block my-bucket --source file:///data/datasets --audits /data/audits \
+        --inventories /data/inventories
 
 Run it as often as you like. What is there already is left as it is, since somebody may have changed it in the UI;
 with --overwrite a variable that is named gets its new value. The blocks come from `dtool-ecs-flows blocks import`.
@@ -31,6 +32,7 @@ VARIABLES = {
     "--block": ("dtool_block", "my-bucket", "name of the bucket's block, as `blocks import` says it"),
     "--source": ("dtool_source", "file:///data/datasets", "what is archived every night, as a worker sees it"),
     "--audits": ("dtool_audits", "/data/audits", "folder for what audits find, which each worker can write"),
+    "--inventories": ("dtool_inventories", "/data/inventories", "folder for inventories, which each worker can write"),
 }
 """The variables that prefect.yaml asks for: name, first value and meaning, by the option that gives another value."""
 

@@ -75,8 +75,8 @@ def inventory(bucket: EcsBucket, folder: str = "", options: InventoryOptions = D
 
     Args:
         bucket: The bucket to look into. Nothing is written to it.
-        folder: Folder that the worker can write, as /data/inventories. The files go there under the name of the
-            bucket, in place of those of the last run. Empty writes none.
+        folder: Folder that the worker can write, as /data/inventories; it is made where its parent is there. The files
+            go there under the name of the bucket, in place of those of the last run. Empty writes none.
         options: Which files, and where else they go.
 
     Returns:
@@ -88,7 +88,10 @@ def inventory(bucket: EcsBucket, folder: str = "", options: InventoryOptions = D
     if options.report_base_uri.rstrip("/") == bucket.base_uri:
         raise SettingsError(f"the inventory cannot be filed in {bucket.base_uri}, which is not written to")
     suffixes = sorted({*options.formats, _MEMORY})
-    files = [Path(folder).expanduser() / f"{bucket.bucket}.{suffix}" for suffix in suffixes] if folder else []
+    place = Path(folder).expanduser()
+    if folder and place.parent.is_dir():  # else a disk is not mounted, or it is a slip of the pen: said below
+        place.mkdir(exist_ok=True)
+    files = [place / f"{bucket.bucket}.{suffix}" for suffix in suffixes] if folder else []
     for file in files or [Path(tempfile.gettempdir()) / f"inventory.{suffix}" for suffix in suffixes]:
         check_format(file)
     previous = None if options.read_all else _previous(files, bucket, options.report_base_uri)

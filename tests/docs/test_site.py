@@ -41,6 +41,7 @@ def test_a_site_is_set_up_and_runs(reader: Reader, tmp_path: Path) -> None:
                 "http://127.0.0.1:4200/api": f"{site.url}/api",
                 "my-dataset": "measured",
                 "/data/audits": str(tmp_path / "audits"),
+                "/data/inventories": str(tmp_path / "inventories"),
                 "/data/restored": str(tmp_path / "restored"),
             }
         )

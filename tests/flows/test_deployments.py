@@ -97,6 +97,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
     for folder in (source, files, back, mirror, scratch):
         folder.mkdir()
     (files / "a.txt").write_text("a")
+    inventories = tmp_path / "inventories"
     made = create_dataset("apples", f"file://{source}", directory=files)
     server, workers = service("prefect-server.service"), [service("dtool-ecs-worker@.service", n) for n in "12"]
     settings = {**server.files, "PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
@@ -104,7 +105,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
     with ExitStack() as stack:
         site = stack.enter_context(prefect_site(tmp_path / "site", server.command, **settings))
         save_block(site, rclone_bucket)
-        site.deploy(source=f"file://{source}", audits=str(tmp_path / "audits"))
+        site.deploy(source=f"file://{source}", audits=str(tmp_path / "audits"), inventories=str(inventories))
         for worker in workers:
             environment = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_HOME": str(tmp_path / worker.command[-1])}
             stack.enter_context(site.running(*worker.command, log=worker.command[-1], environment=environment))
@@ -145,6 +146,7 @@ def test_every_deployment_runs_by_name(tmp_path: Path, rclone_bucket: BucketSett
     assert (back / "apples").is_dir()
     assert (mirror / "apples").is_dir()
     name = rclone_bucket.bucket
+    assert {file.name for file in inventories.iterdir()} == {f"{name}.{suffix}" for suffix in ("html", "csv", "json")}
     assert {f"{flow}-{name}" for flow in ("archive", "audit", "inventory", "retrieve", "publish")} <= artifacts.keys()
     assert rclone_bucket.secret_access_key.get_secret_value() not in everything
 

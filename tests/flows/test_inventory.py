@@ -26,24 +26,25 @@ def raw(rclone_bucket: BucketSettings) -> Raw:
 
 
 def test_a_bucket_is_a_table_and_files(block: EcsBucket, raw: Raw, tmp_path: Path, api: PrefectApi) -> None:
-    """With items, bytes and tags, problems first; nothing is written to the bucket."""
+    """With items, bytes and tags, problems first, in a folder that is made; nothing is written to the bucket."""
+    folder = tmp_path / "inventories"
     for name in ("apples", "pears"):
         bucket_dataset(raw, FILES, name=name, tags=["raw"])
     broken = bucket_dataset(raw, FILES, name="spoilt")
     raw.put(f"{broken}/manifest.json", b"{")
     state = raw.state()
 
-    found = inventory(block, str(tmp_path), InventoryOptions(formats=["html", "csv", "parquet"]))
+    found = inventory(block, str(folder), InventoryOptions(formats=["html", "csv", "parquet"]))
 
     assert raw.state() == state
     artifact = api.artifact(f"inventory-{block.bucket}")
     rows = [(row["Name"], row["State"], row.get("Size")) for row in json.loads(artifact["data"])]
     assert rows == [("spoilt", "problem", ""), ("apples", "frozen", "264 B"), ("pears", "frozen", "264 B")]
     assert "3 datasets; 4 items, 528 B; 1 with a problem" in artifact["description"]
-    files = {path.name for path in tmp_path.glob(f"{block.bucket}.*")}
+    files = {path.name for path in folder.iterdir()}
     assert files == {f"{block.bucket}.{suffix}" for suffix in ("html", "csv", "json", "parquet")}
     assert all(name in artifact["description"] for name in files)
-    assert load_inventory(tmp_path / f"{block.bucket}.json") == found
+    assert load_inventory(folder / f"{block.bucket}.json") == found
 
 
 @pytest.mark.parametrize("kept", ["in a folder", "filed"])
@@ -85,7 +86,7 @@ def test_what_cannot_be_written_is_said_before_the_bucket_is_asked(tmp_path: Pat
     block = EcsBucket(bucket="b", endpoint="http://127.0.0.1:9", access_key_id="a", secret_access_key="s")
 
     with pytest.raises(SettingsError, match="there is no folder"):
-        inventory(block, str(tmp_path / "nowhere"))
+        inventory(block, str(tmp_path / "no" / "where"))
     with pytest.raises(SettingsError, match="cannot be filed in ecs://b"):
         inventory(block, "", InventoryOptions(report_base_uri="ecs://b/"))
 

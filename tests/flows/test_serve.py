@@ -54,7 +54,8 @@ class TestWhatWouldBeServed:
         rows = {line.split()[0]: line for line in result.stdout.splitlines()[1:]}
         assert {"archive/archive-nightly", "inventory/inventory", "audit/audit-daily"} <= rows.keys()
         assert "0 2 * * * Etc/UTC" in rows["archive/archive-nightly"]
-        assert "when asked for" in rows["inventory/inventory"]
+        assert "0 6 * * 1 Etc/UTC" in rows["inventory/inventory"]
+        assert "when asked for" in rows["retrieve/retrieve"]
         assert run(str(ROOT / "deployments" / "archives.yaml"), "--dry-run").exit_code == 0
 
     def test_without_a_file_it_is_each_flow(self) -> None:

@@ -30,9 +30,10 @@ def settings(rclone: S3Server) -> BucketSettings:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> Iterator[Site]:
     """A site with its deployments, and a worker."""
-    with prefect_site(tmp_path_factory.mktemp("ui") / "site") as site:
+    folder = tmp_path_factory.mktemp("ui")
+    with prefect_site(folder / "site") as site:
         save_block(site, settings)
-        site.deploy()
+        site.deploy(inventories=str(folder / "inventories"))
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             yield site
 
