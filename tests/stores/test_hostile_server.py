@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from dtool_ecs_flows import copy_dataset, verify_dataset
-from dtool_ecs_flows.errors import ManifestError, UnsafeNameError
+from dtool_ecs_flows.datasets.others import manners
+from dtool_ecs_flows.errors import ManifestError, StoreError, UnsafeNameError
 from tests.independent import everything, identifier, md5
 
 UUID = "b4d75f7b-9c3f-4d8c-a2b6-5d3b8f3a2f10"
@@ -24,6 +25,8 @@ class Site:
     def __init__(self, server: http.server.HTTPServer) -> None:
         self.url = f"http://127.0.0.1:{server.server_port}"
         self.moved_to = ""
+        self.silent_at = ""
+        self.closing = threading.Event()
         self.admin = {"uuid": UUID, "name": "penguins", "type": "dataset", "frozen_at": 1.0}
         self.said: dict[str, Any] = {"tags": [], "annotations": {}, "overlays": {}}
 
@@ -50,6 +53,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
     class Web(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == told.silent_at:
+                told.closing.wait(100)
             moved = told.moved_to if self.path == f"/{UUID}" else ""
             body = b"" if moved else told.answer(self.path)
             self.send_response(302 if moved else 200)
@@ -67,6 +72,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield told
+        told.closing.set()
         server.shutdown()
         thread.join()
 
@@ -116,3 +122,17 @@ def test_a_uuid_does_not_lead_out_of_the_cache(site: Site, tmp_path: Path) -> No
     site.admin["uuid"] = "../outside"
     with pytest.raises(ManifestError, match="no UUID"):
         verify_dataset(f"{site.url}/{UUID}")
+
+
+@pytest.mark.parametrize("path", [f"/{UUID}", f"/{UUID}/http_manifest.json", "/manifest", "/item"])
+def test_a_server_that_says_nothing_is_not_waited_for(site: Site, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first request on, which the plugin makes as soon as it is given the URI, and without any limit."""
+    monkeypatch.setattr(manners, "_TIMEOUTS", (5.0, 1.0))
+    site.silent_at = path
+    try:
+        findings = verify_dataset(f"{site.url}/{UUID}").findings
+    except StoreError as error:
+        told = str(error)
+    else:
+        told = findings[0].message
+    assert "Read timed out" in told

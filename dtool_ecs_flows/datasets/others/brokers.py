@@ -33,9 +33,10 @@ class Brokers:
     """
 
     def __init__(self, uri: str, config_path: str | None = None) -> None:
-        self.kind = plugins.broker_class(uri)
-        self.scheme = str(self.kind.key)
+        kind = plugins.broker_class(uri)
+        self.scheme = str(kind.key)
         self.manners = manners_of(self.scheme)
+        self.kind = self.manners.used(kind)
         self._full = sanitise_uri(uri)
         self.uri = plugins.without_signature(self._full)
         self._config_path = config_path

@@ -40,6 +40,10 @@ def _nothing(_: Any) -> None:
     pass
 
 
+def _itself(kind: Any) -> Any:
+    return kind
+
+
 @dataclass(frozen=True)
 class Manners:
     """How a plugin is used."""
@@ -53,6 +57,8 @@ class Manners:
     """An item lies in a folder, which is made with the first one in it."""
     ascii_admin: bool = False
     """Administrative metadata has to be ASCII there."""
+    used: Callable[[Any], Any] = _itself
+    """Returns the class that is used in place of the plugin's own."""
     opened: Callable[[Any], None] = _nothing
     """Called with each broker that was made."""
     absent: Callable[[BaseException], bool] | None = None
@@ -77,27 +83,42 @@ def manners_of(scheme: str) -> Manners:
 # --- http: dtool-http 0.5 ---
 
 
-def _open_http(broker: Any) -> None:
-    """Let a broker of dtool-http ask with a time limit, for bytes as they are, on connections that stay open.
+def _patient_http(kind: Any) -> Any:
+    """Return a class of dtool-http's brokers that ask with time limits, for bytes as they are, on lasting connections.
 
     Left to itself it waits for ever, takes compressed bytes for those of the item, and guesses the encoding of text.
+    A broker asks as soon as it is made, so it has to be of a class of its own.
     """
     import requests  # noqa: PLC0415  # comes with the plugin
 
-    own = threading.local()
+    class Patient(kind):  # type: ignore[misc]  # dtool-http has no types
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            self._own = threading.local()
+            super().__init__(*arguments, **named)
 
-    def get(url: str, stream: bool = False) -> Any:
-        if not hasattr(own, "session"):
-            own.session = requests.Session()
-            weakref.finalize(broker, own.session.close)
-        answer = own.session.get(url, stream=stream, timeout=_TIMEOUTS, headers={"Accept-Encoding": "identity"})
-        if answer.status_code != 200:
-            answer.close()
-            raise OSError(f"the server answered with status {answer.status_code}")
-        return answer
+        def _asked(self, url: str, stream: bool = False) -> Any:
+            if not hasattr(self._own, "session"):
+                self._own.session = requests.Session()
+                weakref.finalize(self, self._own.session.close)
+            bare = {"Accept-Encoding": "identity"}
+            return self._own.session.get(url, stream=stream, timeout=_TIMEOUTS, headers=bare)
 
-    broker._get_request = get
-    broker._get_text_from_url = lambda url: get(url).content.decode("utf-8")
+        def _get_base_uri(self, where: Any) -> str:
+            """Follow redirects; that nothing is there, as below a prefix of a bucket, does no harm."""
+            url = where if isinstance(where, str) else where._replace(query="").geturl()  # which of them: by version
+            return str(self._asked(url).url)
+
+        def _get_request(self, url: str, stream: bool = False) -> Any:
+            answer = self._asked(url, stream)
+            if answer.status_code != 200:
+                answer.close()
+                raise OSError(f"the server answered with status {answer.status_code}")
+            return answer
+
+        def _get_text_from_url(self, url: str) -> str:
+            return str(self._get_request(url).content.decode("utf-8"))
+
+    return Patient
 
 
 # --- s3: dtool-s3 0.14 ---
@@ -244,8 +265,8 @@ def _irods_named(broker: Any, identifier: str) -> bool:
 MANNERS: Mapping[str, Manners] = MappingProxyType(
     {
         # Each request is one of its own, and nothing in the broker changes once it is made.
-        "http": Manners(threads="shared", opened=_open_http),
-        "https": Manners(threads="shared", opened=_open_http),
+        "http": Manners(threads="shared", used=_patient_http),
+        "https": Manners(threads="shared", used=_patient_http),
         # Resources of boto3 are not thread-safe, and each broker that is made changes a dictionary of the module.
         "s3": Manners(threads="one", absent=_absent_in_s3, ascii_admin=True, listed=_s3_listed, files=_s3_files),
         # Its service keeps one session of requests, whose state is not guarded.
