@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from dtool_ecs_flows import documents, layout
 from dtool_ecs_flows.errors import AccessDeniedError, CorruptItemError, DatasetError, NoSuchKeyError, TransferError
-from dtool_ecs_flows.items import ItemSource, Unfinished, send
+from dtool_ecs_flows.items import ItemSource, Unfinished, receive, send, stored_items
 from dtool_ecs_flows.models import Item, Verified
 from dtool_ecs_flows.store import ObjectInfo, is_md5
 from dtool_ecs_flows.stored import StoredDataset
@@ -73,6 +73,7 @@ class EcsDestination:
         self._made = False  # by this process: then nothing is there from an earlier attempt
         self._there: dict[str, bool] = {}  # whether the ETag says that it is the item, or does not tell
         self._compared = False  # whether that listing was of these items and no others, and nothing was sent since
+        self._as_large: set[str] = set()  # what was there when this began, and has the size of the item
         self._unfinished: Unfinished | None = None
         self._etags_are_md5 = True
         self._server_side = True
@@ -103,7 +104,10 @@ class EcsDestination:
         for identifier, info in self.stored.list_items():
             item = items.get(identifier)
             others |= item is None
-            if item is not None and info.size == item.size and (info.etag == item.hash or not is_md5(info.etag)):
+            if item is None or info.size != item.size:
+                continue
+            self._as_large.add(item.identifier)
+            if info.etag == item.hash or not is_md5(info.etag):
                 there[item.identifier] = is_md5(info.etag)
         self._compared = bool(items) and not others and len(there) == len(items)
         return there
@@ -117,6 +121,8 @@ class EcsDestination:
             if self._copies_from(source):  # then the earlier attempt let the server copy it
                 self.verified = "not read"
             return item, False
+        if found := self._read_back(item, source, transfer):
+            return found, False
         self._compared = False
         if self._copies_from(source) and self._copy(item, source, transfer):
             return item, True
@@ -135,6 +141,15 @@ class EcsDestination:
         if etag_tells:
             return True
         return self.stored.store.head(self.stored.keys.item(item.identifier)).metadata.get("checksum") == item.hash
+
+    def _read_back(self, item: Item, source: ItemSource, transfer: Transfer) -> Item | None:
+        """Return the item with its MD5 where its hash is another, which no bucket tells, and its bytes here have it."""
+        if source.hash_function == documents.HASH_FUNCTION or item.identifier not in self._as_large or not item.hash:
+            return None
+        try:
+            return item.with_hash(receive(item, stored_items(self.stored, source.hash_function), transfer, None))
+        except CorruptItemError:
+            return None
 
     # --- server-side copies ---
 

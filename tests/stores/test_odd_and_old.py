@@ -158,6 +158,25 @@ def test_irods_has_hashes_of_another_function(place: Callable[[str], Other], ecs
     assert [(f.kind, f.subject) for f in verify_dataset(uri).findings] == [("corrupt", "a")]
 
 
+def test_what_is_there_of_a_killed_copy_from_irods_is_believed_for_its_bytes_alone(
+    place: Callable[[str], Other], ecs: Buckets, tmp_path: Path
+) -> None:
+    """Other bytes of the same size, or of another, are sent again; what is right is not, large or small."""
+    contents = {"a": b"1", "b": b"22", "c": b"333", "large": bytes(9 * 1024**2)}
+    source = disk_dataset(tmp_path / "in", contents)
+    uri, bucket = copy_dataset(source, place("irods").base_uri).uri, ecs()
+    there, raw = copy_dataset(uri, bucket.base_uri), Raw(bucket)
+    raw.edit_json(f"{there.uuid}/dtool", lambda admin: (admin.update(type="protodataset"), admin.pop("frozen_at")))
+    raw.replace(f"{there.uuid}/data/{identifier('b')}", b"xx")
+    raw.replace(f"{there.uuid}/data/{identifier('c')}", b"4444")
+
+    again = copy_dataset(uri, bucket.base_uri)
+
+    assert (again.copied_items, again.skipped) == (2, 2)
+    (tmp_path / "out").mkdir()
+    assert everything(copy_dataset(again.uri, str(tmp_path / "out")).uri) == everything(source)
+
+
 def test_a_dataset_of_dtool_s3_before_0_4_is_read(place: Callable[[str], Other], rgw: S3Server, ecs: Buckets) -> None:
     """Names as they are in the metadata, no structure.json, and what describes the dataset in metadata alone."""
     other, data = place("s3"), b"a,b\n1,2\n"
