@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, settings: BucketSettings) -> 
     folder = tmp_path_factory.mktemp("ui")
     with prefect_site(folder / "site") as site:
         save_block(site, settings)
-        site.deploy(inventories=str(folder / "inventories"))
+        site.deploy(audits=str(folder / "audits"), inventories=str(folder / "inventories"))
         with site.running("prefect", "worker", "start", "--pool", "dtool-ecs"):
             yield site
 
