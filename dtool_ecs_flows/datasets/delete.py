@@ -16,6 +16,7 @@ from dtool_ecs_flows.errors import (
     AlreadyExistsError,
     DatasetDiffersError,
     DatasetError,
+    EcsFlowsError,
     FrozenDatasetError,
     NoSuchKeyError,
     NotADatasetError,
@@ -120,7 +121,7 @@ def delete_dataset(
 def _tell(history: History, deletion: Deletion) -> None:
     try:
         history.remember_deletion(deletion)
-    except OSError as error:
+    except (EcsFlowsError, OSError) as error:
         raise DatasetError(
             f"{deletion.uri} is deleted, but that could not be told to the history of the audits ({error}): the next "
             f"audit reports it as missing, until the folder of {deletion.uuid} in the history is removed"

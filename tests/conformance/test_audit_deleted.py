@@ -187,3 +187,18 @@ def test_a_history_that_cannot_be_told_is_an_error(rclone_bucket: BucketSettings
         remove(rclone_bucket, uuid, history)
 
     assert raw.listed() == []
+
+
+def test_a_history_whose_disk_is_full_is_the_same_error(rclone_bucket: BucketSettings, small_disk: Path) -> None:
+    """It is told only then: a folder that is there says nothing of the room in it."""
+    raw = Raw(rclone_bucket)
+    (uuid,) = fill(raw, 1)
+    audit(rclone_bucket, small_disk)
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "ballast").write_bytes(bytes(9 * 1024**2))
+
+    with pytest.raises(DatasetError, match=r"is deleted, but .* could not be told .*No space left"):
+        remove(rclone_bucket, uuid, small_disk)
+
+    assert raw.listed() == []
+    assert not list(small_disk.rglob("*.deleted.json"))
