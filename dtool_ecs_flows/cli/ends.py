@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -86,7 +87,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def stopping(then: str) -> Iterator[threading.Event]:
     """Let Ctrl-C and SIGTERM set the event, which an operation takes as its `stop`, so that it ends in good order.
 
-    A second Ctrl-C does not wait for that: the process is gone, as if it had been killed.
+    A second Ctrl-C, or one after SIGTERM, does not wait for that: the process is gone, as if it had been killed.
 
     Args:
         then: what holds after a stop, for the last line.
@@ -97,13 +98,13 @@ def stopping(then: str) -> Iterator[threading.Event]:
     caught: list[int] = []
 
     def hear(number: int) -> None:
-        if caught:
-            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")  # a progress bar hides the cursor
+        if not caught:
+            caught.append(number)
+            stop.set()
+            _say(b"stopping; Ctrl-C once more, and the requests under way are not waited for\n")
+        elif number == signal.SIGINT:  # not SIGTERM: timeout(1) sends it to a process and to its group, for one stop
+            _say(b"\x1b[?25h\n" if os.isatty(2) else b"")  # a progress bar hides the cursor
             os._exit(128 + number)
-        caught.append(number)
-        stop.set()
-        # Not by way of sys.stderr, into which the main thread may be writing at this moment.
-        os.write(2, b"stopping; once more, and the requests under way are not waited for\n")
 
     status = STOPPED
     with _heard(hear):
@@ -113,6 +114,13 @@ def stopping(then: str) -> Iterator[threading.Event]:
         except StoppedError:
             status = 128 + (caught or [signal.SIGINT])[0]
     raise Failure(f"stopped; {then}", status)
+
+
+def _say(line: bytes) -> None:
+    """Write to stderr, but not by way of sys.stderr, into which the main thread may be writing at this moment."""
+    if sys.__stderr__ is not None:  # else it was closed from the start, and its number may be that of another file
+        with suppress(OSError):  # nobody reads it any more
+            os.write(2, line)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -237,3 +238,40 @@ class TestImport:
         assert result.exit_code == 1
         assert "block ecs-bucket/same-name is of another bucket, same.name; it is left alone" in result.stderr
         assert self.load("same-name").bucket == "same.name"
+
+
+STOPPED_TWICE = """
+import os, signal, sys
+from dtool_ecs_flows.cli import ends
+copied = open(sys.argv[1], "wb")  # file 2, where stderr is closed
+with ends.stopping("nothing was changed") as stop:
+    os.kill(os.getpid(), signal.{})
+    stop.wait(60)
+    os.kill(os.getpid(), signal.{})
+print("ended in good order")  # each signal was heard before: what leaves `stopping` waits for that
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGINT", 130), ("SIGTERM", "SIGTERM", 0), ("SIGINT", "SIGTERM", 0)],
+)
+@pytest.mark.parametrize("stderr", ["read", "closed", "left by its reader"])
+def test_a_second_stop(first: str, second: str, status: int, stderr: str, tmp_path: Path) -> None:
+    """Ctrl-C waits for nothing then, whoever reads; SIGTERM does: `timeout` sends it twice and means one stop."""
+    reader, writer = os.pipe()
+    if stderr == "left by its reader":
+        os.close(reader)
+    command = [sys.executable, "-c", STOPPED_TWICE.format(first, second), str(tmp_path / "copied")]
+    if stderr == "closed":
+        command = ["sh", "-c", 'exec "$0" "$@" 2>&-', *command]
+
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, check=False, timeout=120)
+
+    assert (done.returncode, done.stdout) == (status, b"" if status else b"ended in good order\n")
+    assert (tmp_path / "copied").read_bytes() == b""
+    os.close(writer)
+    if stderr == "read":
+        assert os.read(reader, 1000).startswith(b"stopping; ")
+    if stderr != "left by its reader":
+        os.close(reader)
