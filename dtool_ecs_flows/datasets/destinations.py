@@ -72,7 +72,7 @@ class EcsDestination:
         self.verified: Verified = "content"
         self._made = False  # by this process: then nothing is there from an earlier attempt
         self._there: dict[str, bool] = {}  # whether the ETag says that it is the item, or does not tell
-        self._compared = False  # whether that listing was of these items and no others, and nothing was sent since
+        self._compared = False  # whether that listing alone tells that all items are there, and no others
         self._as_large: set[str] = set()  # what was there when this began, and has the size of the item
         self._unfinished: Unfinished | None = None
         self._etags_are_md5 = True
@@ -109,7 +109,7 @@ class EcsDestination:
             self._as_large.add(item.identifier)
             if info.etag == item.hash or not is_md5(info.etag):
                 there[item.identifier] = is_md5(info.etag)
-        self._compared = bool(items) and not others and len(there) == len(items)
+        self._compared = bool(items) and not others and sum(there.values()) == len(items)
         return there
 
     # --- items ---
@@ -200,7 +200,8 @@ class EcsDestination:
     def check(self, items: Mapping[str, Item]) -> None:
         """Compare one listing with what was sent: every item, its size, and its MD5 where the ETag is one.
 
-        Where an earlier attempt, or the shards of others, had sent it all, that was the listing of `begin`.
+        Where an earlier attempt, or the shards of others, had sent it all, and no item had to be looked at since, that
+        was the listing of `begin`.
         """
         if self._compared:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,10 +18,10 @@ import pytest
 from dtool_ecs_flows import BucketSettings, Progress, copy_dataset, list_datasets
 from dtool_ecs_flows.errors import CorruptItemError, EcsFlowsError, StoppedError, TransferError
 from dtool_ecs_flows.layout import item_metadata
-from tests.conformance.helpers import environment
+from tests.conformance.helpers import changed, environment
 from tests.conftest import new_bucket
 from tests.independent import MIB, Raw, disk_dataset, disk_path, everything, identifier, md5, noise
-from tests.proxy import CountingProxy, counting_proxy
+from tests.proxy import CountingProxy, Request, counting_proxy, proxied
 from tests.servers import S3Server
 
 ITEMS = {f"item {number:02}.bin": noise(1000 + number, number) for number in range(20)}
@@ -355,3 +356,26 @@ def test_damage_in_the_bucket_does_not_reach_the_disk(bucket: BucketSettings, tm
     again = copy_dataset(report.uri, str(out), settings=bucket)
     assert (again.copied_items, again.skipped) == (1, 20)
     assert everything(again.uri) == everything(source)
+
+
+def test_what_is_lost_while_the_others_are_looked_at_is_not_frozen(rgw_bucket: BucketSettings, tmp_path: Path) -> None:
+    """Where ETags do not tell what is there, each item is looked at, which takes a while: all are listed after it."""
+    contents = {"one": noise(9 * MIB, 1), "other": noise(9 * MIB, 2)}
+    source = disk_dataset(tmp_path, contents)
+    raw, uuid = Raw(rgw_bucket), copy_dataset(source, rgw_bucket.base_uri, settings=rgw_bucket).uuid
+    raw.edit_json(f"{uuid}/dtool", lambda admin: admin.update(type="protodataset"))
+    keys = {f"{uuid}/data/{identifier(relpath)}" for relpath in contents}
+
+    def lose_the_first(_: Request) -> None:
+        first, *second = (request.key for request in proxy.seen("HeadObject", key="*/data/*"))
+        if second:
+            raw.delete(first)
+
+    with proxied(rgw_bucket.endpoint) as proxy:
+        proxy.on("HeadObject", key="*/data/*").call(lose_the_first)
+        through = changed(rgw_bucket, endpoint=proxy.endpoint)
+        with pytest.raises(TransferError, match="does not hold what was sent"):
+            copy_dataset(source, rgw_bucket.base_uri, settings=through, concurrency=1)
+
+    assert len(keys & set(raw.listed())) == 1
+    assert json.loads(raw.get(f"{uuid}/dtool"))["type"] == "protodataset"
