@@ -57,7 +57,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence
         for line in _aligned([[name.upper() for name in head], *cells]):
             click.echo(line)
         return
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    widths = _widths([head, *cells])
     least = [width if name in whole else min(width, _FOLDED) for name, width in zip(head, widths, strict=True)]
     if sum(least) + 3 * len(least) > console.width:
         for row, line in zip([head, *cells], _aligned([row[1:] for row in [head, *cells]]), strict=True):
@@ -77,5 +77,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, its columns below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    from rich.cells import cell_len
+
+    widths = _widths(rows)
+    return [
+        "  ".join(text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the widths of the columns of a table, as a terminal counts them: some letters are two wide."""
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]

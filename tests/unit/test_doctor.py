@@ -6,7 +6,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +127,14 @@ def test_what_is_skipped_for_one_reason_is_one_row(machine: Machine) -> None:
     assert rows[-1] == "1 step failed"
 
 
-def at_a_terminal(*arguments: str, columns: int) -> str:
-    """Run the command at a terminal of so many columns, and return what it shows there."""
+COMMAND = ("-m", "dtool_ecs_flows.cli")
+
+
+def at_a_terminal(*arguments: str, columns: int, program: Sequence[str] = COMMAND) -> str:
+    """Run the command, or another program, at a terminal of so many columns, and return what it shows there."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "50"}
-    with subprocess.Popen([sys.executable, "-m", "dtool_ecs_flows.cli", *arguments], stdout=theirs, env=environment):
+    with subprocess.Popen([sys.executable, *program, *arguments], stdout=theirs, env=environment):
         os.close(theirs)
         shown = b""
         try:
@@ -166,3 +169,15 @@ def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
     assert shown[2] == "penguins-of-the-palmer-archipelago"
     assert shown[3].split()[:2] == [dtoolcore.DataSet.from_uri(uri).uuid, "frozen"]
     assert max(map(len, shown[:4])) < 80
+
+
+WIDE = "\N{CJK UNIFIED IDEOGRAPH-96EA}" * 30
+PRINT = "import sys; from dtool_ecs_flows.cli import show; show.table(['name', 'when'], [sys.argv[1:]], whole=['name'])"
+
+
+def test_letters_that_are_two_columns_wide_count_twice() -> None:
+    """Else a table would be drawn that does not fit, and cut."""
+    narrow, wide = [at_a_terminal(WIDE, "2 o'clock", columns=n, program=["-c", PRINT]).splitlines() for n in (70, 80)]
+
+    assert narrow == ["name", "  when", WIDE, "  2 o'clock"]
+    assert f" {WIDE}   2 o'clock " in wide
