@@ -90,7 +90,10 @@ def inventory(bucket: EcsBucket, folder: str = "", options: InventoryOptions = D
     suffixes = sorted({*options.formats, _MEMORY})
     place = Path(folder).expanduser()
     if folder and place.parent.is_dir():  # else a disk is not mounted, or it is a slip of the pen: said below
-        place.mkdir(exist_ok=True)
+        try:
+            place.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"the folder {place} cannot be made: {error.strerror}") from None
     files = [place / f"{bucket.bucket}.{suffix}" for suffix in suffixes] if folder else []
     for file in files or [Path(tempfile.gettempdir()) / f"inventory.{suffix}" for suffix in suffixes]:
         check_format(file)

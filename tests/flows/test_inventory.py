@@ -82,11 +82,14 @@ def test_a_memory_that_is_damaged_costs_time_alone(block: EcsBucket, raw: Raw, t
 
 
 def test_what_cannot_be_written_is_said_before_the_bucket_is_asked(tmp_path: Path) -> None:
-    """A folder that is not there, and the bucket itself."""
+    """A folder that is not there, one that is a file, and the bucket itself."""
     block = EcsBucket(bucket="b", endpoint="http://127.0.0.1:9", access_key_id="a", secret_access_key="s")
 
     with pytest.raises(SettingsError, match="there is no folder"):
         inventory(block, str(tmp_path / "no" / "where"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"the folder .*/file cannot be made: File exists"):
+        inventory(block, str(tmp_path / "file"))
     with pytest.raises(SettingsError, match="cannot be filed in ecs://b"):
         inventory(block, "", InventoryOptions(report_base_uri="ecs://b/"))
 
