@@ -106,7 +106,7 @@ def delete_dataset(
                 store.put(keys.registration, keys.prefix.encode("utf-8"), if_absent=True)
             raise DatasetError(f"{uri} was written anew by another process meanwhile, and stays; delete it again")
         if told is not None:
-            what = {"uri": dataset.uri, "uuid": dataset.uuid, "name": actual}
+            what = {"uri": dataset.uri, "uuid": dataset.uuid, "name": actual, "prefix": keys.prefix}
             _tell(told, Deletion(**what, at=time.time(), by=by, reason=reason))
     return DeleteReport(
         uri=dataset.uri,

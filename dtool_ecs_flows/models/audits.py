@@ -50,6 +50,8 @@ class Deletion(Report):
     uri: str
     uuid: str
     name: Message = ""
+    prefix: str = ""
+    """What stood before the UUID in its keys."""
     at: float
     """When the last of it had been deleted."""
     by: Message = ""

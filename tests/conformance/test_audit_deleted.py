@@ -154,6 +154,24 @@ def test_a_record_makes_nobody_blind(rclone_bucket: BucketSettings, history: Pat
     assert read(report) == [other]
 
 
+def test_what_is_back_under_a_prefix_of_its_own_is_missed(
+    rclone_bucket: BucketSettings, history: Path, tmp_path: Path
+) -> None:
+    """It lost its registration before any audit saw it again: who audits need not write under the same prefix."""
+    theirs, source = changed(rclone_bucket, dataset_prefix="u/olssont/"), disk_dataset(tmp_path, FILES)
+    made = copy_dataset(source, theirs.base_uri, settings=theirs)
+    remove(theirs, made.uuid, history, made.name)
+    with proxied(rclone_bucket.endpoint) as proxy:
+        gone = audit(changed(rclone_bucket, endpoint=proxy.endpoint), history)
+    copy_dataset(source, theirs.base_uri, settings=theirs)
+    Raw(rclone_bucket).delete(f"dtool-{made.uuid}")
+
+    lost = audit(rclone_bucket, history)
+
+    assert ([each.prefix for each in gone.deleted], len(proxy.requests)) == (["u/olssont/"], 3)
+    assert (found(lost), lost.deleted) == ({made.uuid: [("missing", f"dtool-{made.uuid}")]}, ())
+
+
 def test_nothing_is_told_of_what_was_not_deleted(rclone_bucket: BucketSettings, history: Path) -> None:
     """A wrong name, a dataset that is gone already, a history that is none: no record, and nothing is deleted."""
     raw = Raw(rclone_bucket)

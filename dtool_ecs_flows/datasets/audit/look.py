@@ -78,20 +78,31 @@ class Looks:
             return _result(stored, findings=[_orphan(stored)])
 
     def lost(self, one: tuple[str, Past]) -> DatasetAudit | Deletion:
-        """Look for one that is not registered any more; deleted on purpose is only what has no metadata either."""
+        """Look for one that is not registered any more; deleted on purpose is only what has no metadata either.
+
+        That is looked for under our own prefix, and under the one that was deleted from.
+        """
         uuid, past = one
-        stored = StoredDataset(self._store, uuid)
         key = layout.registration_key(uuid)
+        prefixes = {self._store.settings.dataset_prefix, *([past.deleted.prefix] if past.deleted else [])}
         with self._outage_noticed(key):
-            try:
-                stored.admin(expected=False)
+            if any(self._has_metadata(DatasetKeys(prefix, uuid)) for prefix in prefixes):
                 message = f"registration key {key} is missing: no listing shows this dataset"
-            except NoSuchKeyError:
-                if past.deleted is not None:
-                    return past.deleted
+            elif past.deleted is not None:
+                return past.deleted
+            else:
                 message = f"it is gone; all of it was read at {human_time(past.last_read)} UTC"
             finding = Finding(kind="missing", subject=key, message=message)
-            return _result(stored, name=past.name, findings=[finding])
+            return _result(StoredDataset(self._store, uuid), name=past.name, findings=[finding])
+
+    def _has_metadata(self, keys: DatasetKeys) -> bool:
+        stored = StoredDataset(self._store, keys.uuid)
+        stored.keys = keys
+        try:
+            stored.admin(expected=False)
+        except NoSuchKeyError:
+            return False
+        return True
 
     def failed(self, uuid: str, error: Exception) -> DatasetAudit:
         """Return what is told of a dataset that could not be looked at; raise what concerns all."""
