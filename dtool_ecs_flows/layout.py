@@ -36,6 +36,7 @@ MAX_HANDLE_BYTES = 1500
 _MAX_EXTENSION = 100  # bytes; with the identifier before it, it is a file name on every disk
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URI = re.compile(rf"(?i:{SCHEME})://([^/?#]*)([^?#]*)")
+_NO_PATH = re.compile(r"(?i:file):(//[^/]*)?")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"[0-9a-zA-Z_.-]{1,80}")
 
@@ -63,11 +64,15 @@ def parse_uri(uri: str) -> tuple[str, str]:
 def check_given(uri: str) -> str:
     """Return a URI where one is given: an empty text, as a variable that is not set, would be the current folder.
 
+    So would `file://` with no path after it, where such a variable stood, or `file://data`, which is a host.
+
     Raises:
-        UnsafeNameError: it is empty.
+        UnsafeNameError: it is empty, or has no path.
     """
     if not uri.strip():
         raise UnsafeNameError("an empty text names no place; the current folder is .")
+    if _NO_PATH.fullmatch(uri):
+        raise UnsafeNameError(f"{uri} names no folder, which would follow as in file:///data; the current folder is .")
     return uri
 
 

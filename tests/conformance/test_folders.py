@@ -200,6 +200,9 @@ def test_what_is_no_folder_of_files_is_refused(tmp_path: Path, base_uri: str) ->
         archive_folder("ecs://elsewhere", base_uri)
     with pytest.raises(UnsafeNameError, match="empty text"):
         archive_folder("", base_uri)
+    for nowhere in ("file://", "file:", "FILE://data"):
+        with pytest.raises(UnsafeNameError, match="names no folder"):
+            archive_folder(nowhere, base_uri)
     assert not len(list_datasets(base_uri))
 
 

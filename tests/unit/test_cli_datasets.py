@@ -223,15 +223,18 @@ class TestStatuses:
         assert "Usage: " in result.stderr
         assert said in result.stderr
 
+    @pytest.mark.parametrize(("given", "said"), [("", "an empty text names no place"), ("file://", "names no folder")])
     @pytest.mark.parametrize("place", [0, -1])
-    def test_a_variable_that_is_not_set_is_2(self, run: Run, uri: str, command: list[str], place: int) -> None:
-        """`decs copy "$URI" "$FOLDER"` takes neither for the current folder."""
+    def test_a_variable_that_is_not_set_is_2(
+        self, run: Run, uri: str, command: list[str], *, place: int, given: str, said: str
+    ) -> None:
+        """`decs copy "$URI" "$FOLDER"` takes neither for the current folder, nor does `file://$FOLDER`."""
         arguments = self.arguments(command, uri)[1:]
-        arguments[place] = ""
+        arguments[place] = given
 
         result = run(command[0], *arguments)
 
-        assert (result.exit_code, "an empty text names no place" in result.stderr) == (2, True)
+        assert (result.exit_code, said in result.stderr) == (2, True)
 
     def test_a_store_that_does_not_answer_is_3(
         self, run: Run, machine: Machine, uri: str, command: list[str], monkeypatch: pytest.MonkeyPatch
