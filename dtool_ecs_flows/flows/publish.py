@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
+from dtool_ecs_flows import layout
 from dtool_ecs_flows.artifacts import artifact_key, published_markdown
 from dtool_ecs_flows.blocks import EcsBucket
 from dtool_ecs_flows.errors import DatasetError, EcsFlowsError
@@ -113,11 +114,14 @@ def publish(
 
     Returns:
         The dataset that was made.
+
+    Raises:
+        UnsafeNameError: No folder is named; it would be the worker's own.
     """
     report = create_dataset(
         name,
         bucket.base_uri,
-        directory=Path(folder).expanduser(),
+        directory=Path(layout.check_given(folder)).expanduser(),
         readme=description.readme,
         tags=description.tags,
         annotations=provenance(),

@@ -64,6 +64,16 @@ def test_a_link_that_leads_out_of_the_folder_is_followed_only_when_asked_for(
     assert publish(files, "out", block, Description(links_out="follow")).items == 3
 
 
+def test_the_workers_own_folder_is_not_published_where_none_is_named(
+    block: EcsBucket, files: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a variable that is not set."""
+    monkeypatch.chdir(files)
+    with pytest.raises(UnsafeNameError, match="names no place"):
+        publish("", "mine", block)
+    assert not len(list_datasets(block.base_uri, settings=block.settings()))
+
+
 def test_a_signed_url_is_in_a_secret_block_and_nowhere_else(
     rgw_bucket: BucketSettings, files: str, api: PrefectApi
 ) -> None:
