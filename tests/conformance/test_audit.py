@@ -162,6 +162,7 @@ def test_a_history_in_the_bucket_is_refused(rclone_bucket: BucketSettings, tmp_p
         ("ecs://another-bucket", "is no folder"),
         (str(tmp_path / "not" / "there"), "there is no folder"),
         ("", "needs a folder"),
+        ("file://", "needs a folder"),
     ):
         with pytest.raises(SettingsError, match=why):
             audit(changed(rclone_bucket, endpoint="http://127.0.0.1:9"), place)

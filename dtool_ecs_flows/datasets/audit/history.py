@@ -26,7 +26,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from dtool_ecs_flows import layout
-from dtool_ecs_flows.errors import EcsFlowsError, SettingsError
+from dtool_ecs_flows.errors import EcsFlowsError, SettingsError, UnsafeNameError
 from dtool_ecs_flows.models import AuditReport, DatasetAudit, Deletion
 
 logger = logging.getLogger(__name__)
@@ -134,9 +134,10 @@ def open_history(place: Place, base_uri: str) -> History:
         SettingsError: it is in the bucket that is audited, or is no folder.
     """
     bucket = layout.parse_uri(base_uri)[0]
-    text = os.fspath(place)
-    if not text:
-        raise SettingsError("an audit needs a folder for its history")
+    try:
+        text = layout.check_given(os.fspath(place))
+    except UnsafeNameError as error:
+        raise SettingsError(f"an audit needs a folder for its history: {error}") from None
     if "://" in text:
         parts = urlsplit(text)
         if parts.scheme == layout.SCHEME and layout.parse_uri(text)[0] == bucket:
