@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -41,7 +40,7 @@ def nightly_archive(folder: str, bucket: EcsBucket) -> RunReport:
     """
     failure: RunFailedError | None = None
     try:
-        report = archive(folder if "://" in folder else f"file://{Path(folder).resolve()}", bucket)
+        report = archive(folder, bucket)
     except RunFailedError as error:
         # What did arrive is read back all the same, before this night counts as failed.
         failure, report = error, error.report

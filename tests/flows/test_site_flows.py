@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import prefect.settings
 import pytest
 
 from dtool_ecs_flows import BucketSettings, copy_dataset, create_dataset, list_datasets
-from tests.flows.conftest import MakeDataset
+from dtool_ecs_flows.errors import UnsafeNameError
+from tests.flows.conftest import MakeDataset, block_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +72,14 @@ def test_the_nightly_archive_fails_aloud(rclone_bucket: BucketSettings, make: Ma
         i.name for i in list_datasets(rclone_bucket.base_uri, settings=rclone_bucket).datasets if i.type == "dataset"
     ]
     assert frozen == ["good"]
+
+
+def test_the_nightly_archive_of_no_folder_is_refused(rclone_bucket: BucketSettings) -> None:
+    """In a deployment, a variable that is not set would have been the worker's current folder."""
+    nightly_archive = runpy.run_path(str(ROOT / "flows" / "nightly_archive.py"))["nightly_archive"]
+
+    with pytest.raises(UnsafeNameError, match="names no place"):
+        nightly_archive("", block_of(rclone_bucket))
 
 
 def test_the_analysis_publishes_means_with_their_source(
